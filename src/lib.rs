@@ -1,0 +1,13 @@
+//! Weir: streamers push with OBS, Weir makes an ABR ladder, packages it once as CMAF for HLS and DASH, and publishes it.
+//!
+//! The map: [`ingest`] turns bytes from publishers into packets; [`logic`] makes every decision, purely; [`cmaf`] writes init and media
+//! segments, purely; [`link`] speaks with the codec processes (`weir-codec`, the only program that names GStreamer).
+//! `ARCHITECTURE.md` tells why.
+
+#![forbid(unsafe_code)]
+
+pub mod cmaf;
+pub mod ingest;
+pub mod link;
+pub mod logic;
+pub mod secret;

@@ -1,0 +1,312 @@
+//! Plain data that several machines share: names, tracks, access units, object keys. Decides nothing.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use super::time::{MediaTime, Timescale};
+
+/// Why a name was refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{what} {given:?} must be 1 to {max} characters of A-Z a-z 0-9 _ -")]
+pub struct BadName {
+    what: &'static str,
+    given: String,
+    max: usize,
+}
+
+/// 64: the name is one path element of every object key, and S3 allows 1024 bytes for a whole key.
+const NAME_MAX: usize = 64;
+
+fn check_name(what: &'static str, s: &str) -> Result<(), BadName> {
+    let fine = !s.is_empty() && s.len() <= NAME_MAX && s.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_' || b == b'-');
+    if fine {
+        return Ok(());
+    }
+    // Cut the echo: the name may come from a stranger.
+    let given = s.chars().take(80).collect();
+    Err(BadName { what, given, max: NAME_MAX })
+}
+
+macro_rules! name_type {
+    ($(#[$doc:meta])* $name:ident, $what:literal) => {
+        $(#[$doc])*
+        #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(try_from = "String", into = "String")]
+        pub struct $name(Arc<str>);
+
+        impl $name {
+            /// The name as text.
+            pub fn as_str(&self) -> &str {
+                &self.0
+            }
+        }
+        impl FromStr for $name {
+            type Err = BadName;
+            fn from_str(s: &str) -> Result<Self, BadName> {
+                check_name($what, s)?;
+                Ok(Self(s.into()))
+            }
+        }
+        impl TryFrom<String> for $name {
+            type Error = BadName;
+            fn try_from(s: String) -> Result<Self, BadName> {
+                s.parse()
+            }
+        }
+        impl From<$name> for String {
+            fn from(n: $name) -> String {
+                n.0.as_ref().to_owned()
+            }
+        }
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str(&self.0)
+            }
+        }
+    };
+}
+
+name_type!(
+    /// The name that a publisher's key stands for; part of every public URL, never secret.
+    StreamId, "stream id"
+);
+name_type!(
+    /// A region, as written in every object key.
+    Region, "region"
+);
+name_type!(
+    /// One session of a stream: from its first publish to its ENDLIST.
+    SessionId, "session id"
+);
+name_type!(
+    /// The name of a track, and of its folder: `src`, `720p`, `audio`.
+    TrackName, "track name"
+);
+
+/// `numerator / denominator` frames per second.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct FrameRate {
+    /// Frames.
+    pub num: u32,
+    /// Seconds; never 0.
+    pub den: u32,
+}
+
+impl FrameRate {
+    /// A whole number of frames per second.
+    pub const fn whole(fps: u32) -> Self {
+        Self { num: fps, den: 1 }
+    }
+
+    /// Frames in 1000 seconds, rounded.
+    pub fn milli(self) -> u64 {
+        let den = u64::from(self.den.max(1));
+        (u64::from(self.num) * 1000 + den / 2) / den
+    }
+
+    /// Half of it: 60 to 30, 60000/1001 to 30000/1001.
+    pub const fn halved(self) -> Self {
+        if self.num.is_multiple_of(2) {
+            Self { num: self.num / 2, den: self.den }
+        } else {
+            Self { num: self.num, den: self.den.saturating_mul(2) }
+        }
+    }
+}
+
+/// What makes one video track different from another; equal formats can share an init segment.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct VideoFormat {
+    /// Width of the displayed picture in luma samples (after cropping, before the sample aspect ratio).
+    pub width: u32,
+    /// Height likewise.
+    pub height: u32,
+    /// Nominal rate.
+    pub fps: FrameRate,
+    /// RFC 6381 string, from the real parameter sets: `avc1.64001f`.
+    pub codec: String,
+    /// AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), without the box header.
+    pub avcc: Bytes,
+}
+
+/// The same for audio.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AudioFormat {
+    /// Samples per second; also the track's timescale.
+    pub rate: Timescale,
+    /// Channels, 1 to 8.
+    pub channels: u8,
+    /// RFC 6381 string: `mp4a.40.2`.
+    pub codec: String,
+    /// AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1).
+    pub asc: Bytes,
+}
+
+/// One compressed picture of the source, on the output timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VideoUnit {
+    /// Presentation time.
+    pub pts: MediaTime,
+    /// Decode time.
+    pub dts: MediaTime,
+    /// `true` for an IDR picture; recovery points and open-GOP I pictures do not count.
+    pub idr: bool,
+    /// NAL units, each behind its 4-byte length.
+    pub data: Bytes,
+}
+
+/// One AAC frame of the source (1024 samples per channel), on the output timeline.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AudioUnit {
+    /// Presentation time as the publisher gave it, to the millisecond.
+    pub pts: MediaTime,
+    /// Raw AAC without ADTS.
+    pub data: Bytes,
+}
+
+/// A key in the object store; see [`Keys`] for the only place that makes them.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub struct ObjectKey(Arc<str>);
+
+impl ObjectKey {
+    /// The key as text, without a leading slash.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// `None` for text that is no key of ours: it must begin with `live/`, `seg/`, `ckpt/`, `rec/` or `thumb/` and every element must
+    /// be made of `A-Z a-z 0-9 _ - .` without being `.` or `..`. At most 512 characters, twice the longest key that [`Keys`] makes.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (class, _) = text.split_once('/')?;
+        let known = ["live", "seg", "ckpt", "rec", "thumb"].contains(&class);
+        let element = |e: &str| {
+            !e.is_empty()
+                && e != "."
+                && e != ".."
+                && e.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'_' | b'-' | b'.'))
+        };
+        (known && text.len() <= 512 && text.split('/').all(element)).then(|| Self(text.into()))
+    }
+
+    /// This key as a relative reference (RFC 3986, 4.2) from an object in the folder of `base`.
+    pub fn relative_to(&self, base: &ObjectKey) -> String {
+        let from: Vec<&str> = base.0.split('/').collect();
+        let to: Vec<&str> = self.0.split('/').collect();
+        let folders = from.len() - 1;
+        let shared = from[..folders].iter().zip(&to[..to.len() - 1]).take_while(|(a, b)| a == b).count();
+        let mut out = "../".repeat(folders - shared);
+        out.push_str(&to[shared..].join("/"));
+        out
+    }
+}
+
+impl fmt::Display for ObjectKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// The object layout of one session (rules.md 16). The class is always `lw`: not replicated, deleted when it leaves the window.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Keys {
+    live: String,
+    segments: String,
+}
+
+/// Number of shards that segment keys are spread over: S3 scales request rates by prefix.
+const SHARDS: u32 = 16;
+
+impl Keys {
+    /// Keys of one session's epoch. `epoch` counts the writers of a session, from 1.
+    pub fn new(region: &Region, stream: &StreamId, session: &SessionId, epoch: u32) -> Self {
+        Self {
+            live: format!("live/{region}/{stream}"),
+            segments: format!("{}/{session}/{epoch}", Self::stream_segments(region, stream)),
+        }
+    }
+
+    /// The prefix under which all segments of a stream lie, whatever the session.
+    pub fn stream_segments(region: &Region, stream: &StreamId) -> String {
+        format!("seg/lw/{:x}/{region}/{stream}", shard(stream))
+    }
+
+    /// The multivariant playlist.
+    pub fn index(&self) -> ObjectKey {
+        ObjectKey(format!("{}/index.m3u8", self.live).into())
+    }
+
+    /// The media playlist of one track.
+    pub fn playlist(&self, track: &TrackName) -> ObjectKey {
+        ObjectKey(format!("{}/{track}.m3u8", self.live).into())
+    }
+
+    /// The MPD.
+    pub fn mpd(&self) -> ObjectKey {
+        ObjectKey(format!("{}/manifest.mpd", self.live).into())
+    }
+
+    /// The media segment that begins at `start` ticks of the track's timescale.
+    pub fn segment(&self, track: &TrackName, start: i64) -> ObjectKey {
+        ObjectKey(format!("{}/{track}/{start}.m4s", self.segments).into())
+    }
+
+    /// The init segment with this content hash (8 hexadecimal digits).
+    pub fn init(&self, track: &TrackName, hash: &str) -> ObjectKey {
+        ObjectKey(format!("{}/{track}/init-{hash}.mp4", self.segments).into())
+    }
+
+    /// The folder that holds all tracks' folders, as the prefix of `SegmentTemplate` addresses; relative to the MPD, with a slash at the end.
+    pub fn segment_base(&self) -> String {
+        let folder = ObjectKey(format!("{}/x", self.segments).into());
+        let mut base = folder.relative_to(&self.mpd());
+        base.pop();
+        base
+    }
+}
+
+/// FNV-1a, 32 bit: any even spread will do, it must only stay the same for ever.
+fn shard(stream: &StreamId) -> u32 {
+    let hash = stream.as_str().bytes().fold(0x811c_9dc5_u32, |h, b| (h ^ u32::from(b)).wrapping_mul(0x0100_0193));
+    hash % SHARDS
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn keys() -> Keys {
+        Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s1".parse().unwrap(), 1)
+    }
+
+    #[test]
+    fn names_from_strangers_are_checked() {
+        assert!("abc_-9".parse::<StreamId>().is_ok());
+        for bad in ["", "../x", "a/b", "ü", "a b", &"x".repeat(65)] {
+            assert!(bad.parse::<StreamId>().is_err(), "{bad:?}");
+        }
+    }
+
+    #[test]
+    fn keys_follow_rule_16_and_are_reached_relatively_from_the_playlist() {
+        let track: TrackName = "720p".parse().unwrap();
+        let seg = keys().segment(&track, 180_000);
+        assert_eq!(keys().playlist(&track).as_str(), "live/local/demo/720p.m3u8");
+        let shard = shard(&"demo".parse().unwrap());
+        assert_eq!(seg.as_str(), format!("seg/lw/{shard:x}/local/demo/s1/1/720p/180000.m4s"));
+        assert_eq!(seg.relative_to(&keys().index()), format!("../../../{seg}"));
+        assert_eq!(keys().playlist(&track).relative_to(&keys().index()), "720p.m3u8");
+        assert_eq!(keys().segment_base(), format!("../../../seg/lw/{shard:x}/local/demo/s1/1/"));
+    }
+
+    #[test]
+    fn only_keys_of_the_layout_parse() {
+        assert!(ObjectKey::parse(keys().segment(&"src".parse().unwrap(), 0).as_str()).is_some());
+        for bad in ["", "live", "live/", "live/../x", "live//x", "etc/passwd", "live/a b", "/live/x", "live/%2e%2e/x"] {
+            assert!(ObjectKey::parse(bad).is_none(), "{bad:?}");
+        }
+    }
+}
