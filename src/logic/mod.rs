@@ -2,6 +2,8 @@
 //! clock or logging in here. `now` is an argument; what happened is a return value.
 
 pub mod audio;
+pub mod backoff;
+pub mod encoding;
 pub mod ladder;
 pub mod mapper;
 pub mod model;

@@ -144,7 +144,7 @@ pub struct Policy {
     pub target_duration: u32,
     /// Shortest window; never under 3 x target duration + 2 segments, see [`Window::new`].
     pub window: MediaTime,
-    /// The first row waits this long for tracks that are not ready (a codec process starts), later ones only their own duration.
+    /// Rows wait this long for tracks that are not ready while none is named yet (a codec process starts), later ones only their own duration.
     pub first_row_wait: Duration,
 }
 
@@ -224,13 +224,33 @@ impl Window {
 
     /// The open row ends at `end` (a pause, or the end of the session); does nothing when no row is open.
     pub fn close(&mut self, end: MediaTime, now: Duration) {
-        let first = self.published.is_empty() && self.pending.len() == 1;
+        // Until the first row is named, encoders that are still starting hold up all rows alike.
+        let first = self.published.is_empty();
         let Some(open) = self.pending.back_mut().filter(|p| p.end.is_none()) else { return };
         let end = end.max(open.start);
         let own = Duration::from_millis((end - open.start).millis().max(0).unsigned_abs());
         let wait = if first { own.max(self.policy.first_row_wait) } else { own };
         open.end = Some(end);
         open.deadline = Some(now + wait);
+    }
+
+    /// The open row was too short to exist (rules.md 6): its number will be used again. `false` when no row is open.
+    pub fn drop_open(&mut self) -> bool {
+        if self.open_row().is_none() {
+            return false;
+        }
+        self.pending.pop_back();
+        self.next_number -= 1;
+        true
+    }
+
+    /// The real format of a track that was announced by what its encoder was asked for. Without effect once a playlist was made.
+    pub fn describe(&mut self, track: usize, format: Format) {
+        if self.published.is_empty()
+            && let Some(t) = self.tracks.get_mut(track)
+        {
+            t.format = format;
+        }
     }
 
     /// The row that is open now: its number and start.
