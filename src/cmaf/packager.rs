@@ -13,6 +13,8 @@ use crate::logic::time::{MediaTime, Timescale};
 struct Cut {
     number: u64,
     start: MediaTime,
+    /// Known when no other segment follows at once.
+    end: Option<MediaTime>,
 }
 
 /// What came of a sample.
@@ -73,7 +75,7 @@ impl Packager {
         if self.cuts.is_empty() {
             self.next = self.next.max(number);
         }
-        self.cuts.push_back(Cut { number, start });
+        self.cuts.push_back(Cut { number, start, end: None });
         let mut out = Vec::new();
         while self.cuts.len() > MAX_CUTS {
             self.lose_front(&mut out);
@@ -94,11 +96,14 @@ impl Packager {
     pub fn push(&mut self, sample: Sample) -> Result<Vec<Output>, FragmentError> {
         let mut out = Vec::new();
         let mut result = Ok(());
-        while let Some(next) = self.cuts.get(1).copied() {
-            if !self.reaches(&sample, next) {
+        while let Some(front) = self.cuts.front().copied() {
+            let next = self.cuts.get(1).copied();
+            let bound = front.end.or(next.map(|n| n.start));
+            if !bound.is_some_and(|b| self.reaches(&sample, b)) {
                 break;
             }
-            let end = if self.begins(&sample, next) { sample.pts } else { self.ticks(next.start) };
+            let begins = front.end.is_none() && next.is_some_and(|n| self.begins(&sample, n));
+            let end = if begins { sample.pts } else { self.ticks(bound.unwrap_or(front.start)) };
             if let Err(e) = self.finish_front(end, &mut out) {
                 result = Err(e);
             }
@@ -114,15 +119,25 @@ impl Packager {
         result.map(|()| out)
     }
 
-    /// The open segment ends at `end` and no other follows for now: a pause, or the end of the session. Cuts whose samples never came are lost.
+    /// The newest segment ends at `end` and no other follows for now: a pause, or the end of the session. Samples before `end` may still come
+    /// until [`Packager::flush`].
+    pub fn close(&mut self, end: MediaTime) {
+        if let Some(newest) = self.cuts.back_mut() {
+            newest.end.get_or_insert(end);
+        }
+    }
+
+    /// Everything before the last [`Packager::close`] is here: finishes those segments; what never came is lost.
     ///
     /// # Errors
     /// As [`Packager::push`].
-    pub fn end(&mut self, end: MediaTime) -> Result<Vec<Output>, FragmentError> {
+    pub fn flush(&mut self) -> Result<Vec<Output>, FragmentError> {
         let mut out = Vec::new();
         let mut result = Ok(());
-        while let Some(&Cut { .. }) = self.cuts.front() {
-            let until = self.cuts.get(1).map_or(end, |next| next.start);
+        let closed = self.cuts.iter().rposition(|c| c.end.is_some()).map_or(0, |i| i + 1);
+        for _ in 0..closed {
+            let Some(front) = self.cuts.front().copied() else { break };
+            let until = front.end.or(self.cuts.get(1).map(|next| next.start)).unwrap_or(front.start);
             if let Err(e) = self.finish_front(self.ticks(until), &mut out) {
                 result = Err(e);
             }
@@ -130,24 +145,25 @@ impl Packager {
         result.map(|()| out)
     }
 
-    /// The newest announced segment never existed (its row was dropped as too short).
+    /// The newest segment never existed (its row was dropped as too short): the one before it ends where it would have begun.
     pub fn drop_open(&mut self) {
         if self.cuts.len() == 1 {
             self.restart();
         }
-        self.cuts.pop_back();
+        if let Some(gone) = self.cuts.pop_back() {
+            self.close(gone.start);
+        }
     }
 
     fn ticks(&self, t: MediaTime) -> i64 {
         t.in_scale(self.scale)
     }
 
-    /// The sample lies behind `cut` and so ends what is before it.
-    fn reaches(&self, sample: &Sample, cut: Cut) -> bool {
+    /// The sample lies behind `bound` and so ends what is before it. (A picture presented there that is no IDR: the encoder missed the cut.)
+    fn reaches(&self, sample: &Sample, bound: MediaTime) -> bool {
         match self.kind {
-            // A picture presented at or after the cut that is no IDR: the encoder missed the cut.
-            Kind::Video => sample.pts >= self.ticks(cut.start),
-            Kind::Audio => MediaTime::from_scale(sample.pts, self.scale) >= cut.start,
+            Kind::Video => sample.pts >= self.ticks(bound),
+            Kind::Audio => MediaTime::from_scale(sample.pts, self.scale) >= bound,
         }
     }
 
@@ -203,6 +219,11 @@ mod tests {
         p
     }
 
+    fn end(p: &mut Packager, at: i64) -> Vec<Output> {
+        p.close(MediaTime(at));
+        p.flush().unwrap()
+    }
+
     fn numbers(out: &[Output]) -> Vec<(u64, Option<i64>)> {
         out.iter()
             .map(|o| match o {
@@ -220,7 +241,7 @@ mod tests {
         }
         p.cut(1, MediaTime(9000));
         assert_eq!(numbers(&p.push(sample(9000, true)).unwrap()), [(0, Some(9000))]);
-        assert_eq!(numbers(&p.end(MediaTime(12_000)).unwrap()), [(1, Some(3000))]);
+        assert_eq!(numbers(&end(&mut p, 12_000)), [(1, Some(3000))]);
     }
 
     #[test]
@@ -231,7 +252,7 @@ mod tests {
         p.cut(2, MediaTime(18_000));
         assert_eq!(numbers(&p.push(sample(9000, false)).unwrap()), [(0, Some(9000))]);
         assert_eq!(numbers(&p.push(sample(18_000, true)).unwrap()), [(1, None)]);
-        assert_eq!(numbers(&p.end(MediaTime(21_000)).unwrap()), [(2, Some(3000))]);
+        assert_eq!(numbers(&end(&mut p, 21_000)), [(2, Some(3000))]);
     }
 
     #[test]
@@ -266,5 +287,30 @@ mod tests {
         let mut p = video();
         let lost: usize = (1..200).map(|n| p.cut(n, MediaTime(n as i64 * 9000)).len()).sum();
         assert_eq!(lost, 200 - MAX_CUTS);
+    }
+
+    #[test]
+    fn a_slow_encoder_may_finish_behind_a_pause_while_the_next_run_is_announced() {
+        let mut p = video();
+        p.push(sample(0, true)).unwrap();
+        p.close(MediaTime(9000));
+        p.cut(1, MediaTime(90_000));
+        assert!(p.push(sample(3000, false)).unwrap().is_empty());
+        assert_eq!(numbers(&p.flush().unwrap()), [(0, Some(9000))]);
+        assert!(p.push(sample(90_000, true)).unwrap().is_empty());
+        assert_eq!(numbers(&end(&mut p, 93_000)), [(1, Some(3000))]);
+    }
+
+    #[test]
+    fn a_dropped_tail_ends_the_segment_before_it() {
+        let mut p = video();
+        p.push(sample(0, true)).unwrap();
+        p.cut(1, MediaTime(9000));
+        p.drop_open();
+        assert_eq!(numbers(&p.push(sample(9000, true)).unwrap()), [(0, Some(9000))]);
+        assert!(p.flush().unwrap().is_empty());
+        p.cut(1, MediaTime(90_000));
+        p.push(sample(90_000, true)).unwrap();
+        assert_eq!(numbers(&end(&mut p, 93_000)), [(1, Some(3000))]);
     }
 }

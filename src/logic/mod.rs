@@ -4,7 +4,9 @@
 pub mod audio;
 pub mod backoff;
 pub mod encoding;
+pub mod facts;
 pub mod ladder;
+pub mod lifecycle;
 pub mod mapper;
 pub mod model;
 pub mod playlist;

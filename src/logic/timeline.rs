@@ -333,6 +333,11 @@ impl Timeline {
         out
     }
 
+    /// A track cannot go on without a new init segment: the next cut gets a discontinuity (rules.md 2).
+    pub fn request_discontinuity(&mut self) {
+        self.discontinuity = true;
+    }
+
     /// When [`Timeline::handle_timeout`] should be called if nothing arrives.
     pub fn poll_timeout(&self) -> Option<Duration> {
         let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none();
