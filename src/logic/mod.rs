@@ -10,5 +10,6 @@ pub mod lifecycle;
 pub mod mapper;
 pub mod model;
 pub mod playlist;
+pub mod stream;
 pub mod time;
 pub mod timeline;
