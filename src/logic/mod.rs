@@ -4,4 +4,5 @@
 pub mod ladder;
 pub mod model;
 pub mod playlist;
+pub mod render;
 pub mod time;
