@@ -10,6 +10,7 @@ pub mod lifecycle;
 pub mod mapper;
 pub mod model;
 pub mod playlist;
+pub mod render;
 pub mod stream;
 pub mod time;
 pub mod timeline;

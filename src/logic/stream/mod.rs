@@ -441,8 +441,12 @@ impl Stream {
     fn decided(&mut self, decision: Decision, now: Now) {
         let anchor = *self.anchor.get_or_insert(now.wall);
         if let (Some(video), Some(e), false) = (&decision.video, &mut self.encoding, decision.passthrough) {
-            let source =
-                ladder::Source { width: video.width, height: video.height, fps: video.fps, bitrate: self.metadata.video_bitrate };
+            let source = ladder::Source {
+                width: video.width,
+                height: video.height,
+                fps: video.fps,
+                bitrate: self.metadata.video_bitrate,
+            };
             let rungs = ladder::plan(&source, &self.setup.ladder, false);
             e.replan(video.clone(), rungs);
             self.early.clear();
@@ -503,9 +507,8 @@ impl Stream {
 
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
-        let keep_from = self.window.as_ref().map_or(MediaTime::ZERO, |w| {
-            w.oldest_pending().map_or(unit.pts, |(_, start)| start)
-        });
+        let keep_from =
+            self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_pending().map_or(unit.pts, |(_, start)| start));
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
             e.push(&unit, cut, keep_from, now.mono);
         }

@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::Now;
 use crate::logic::model::{Keys, ObjectKey, SessionId};
-use crate::logic::playlist::{Placed, Window};
+use crate::logic::playlist::{Placed, Snapshot, Window};
 use crate::logic::render::{dash, hls};
 
 /// Objects to store, in this order.
@@ -65,6 +65,7 @@ pub(super) struct Shelf {
     leaving: Vec<ObjectKey>,
     /// The multivariant playlist as last written, without its mark: it is written again only when it differs.
     index: Option<String>,
+    averages: Vec<Option<u64>>,
     writes: u64,
     writing_end: bool,
     wrote_end: bool,
@@ -83,6 +84,7 @@ impl Shelf {
             retry_at: None,
             leaving: Vec::new(),
             index: None,
+            averages: Vec::new(),
             writes: 0,
             writing_end: false,
             wrote_end: false,
@@ -120,7 +122,8 @@ impl Shelf {
         if !self.dirty || self.writing || self.retry_at.is_some_and(|at| now.mono < at) {
             return None;
         }
-        let snapshot = window.snapshot()?;
+        let mut snapshot = window.snapshot()?;
+        self.steady_averages(&mut snapshot);
         self.dirty = false;
         self.writing = true;
         self.retry_at = None;
@@ -138,9 +141,27 @@ impl Shelf {
             files.push((keys.index(), hls::multivariant(&snapshot, keys, &mark)));
             self.index = Some(index);
         }
-        let mpd = dash::MpdOptions { utc_timing_url: options.utc_timing.map(str::to_owned) };
-        files.push((keys.mpd(), dash::mpd(&snapshot, keys, now.wall, &mpd, &mark)));
+        let mpd = dash::MpdOptions { utc_timing_url: options.utc_timing.map(str::to_owned), ..Default::default() };
+        if let Some(text) = dash::mpd(&snapshot, keys, now.wall, &mpd, &mark) {
+            files.push((keys.mpd(), text));
+        }
         Some(files)
+    }
+
+    /// rules.md 9: AVERAGE-BANDWIDTH is written again for newcomers only when it is off by more than 20 %.
+    fn steady_averages(&mut self, snapshot: &mut Snapshot) {
+        self.averages.resize(snapshot.tracks.len(), None);
+        for (track, kept) in snapshot.tracks.iter_mut().zip(&mut self.averages) {
+            let off = match (*kept, track.average_bitrate) {
+                (Some(kept), Some(new)) => kept.abs_diff(new).saturating_mul(5) > kept,
+                (None, new) => new.is_some(),
+                (Some(_), None) => false,
+            };
+            if off {
+                *kept = track.average_bitrate;
+            }
+            track.average_bitrate = *kept;
+        }
     }
 
     pub fn manifests_written(&mut self, ok: bool, now: Duration) -> Written {

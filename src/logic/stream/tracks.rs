@@ -120,7 +120,12 @@ impl Stream {
                 codec: expected_codec(rung),
                 avcc: Bytes::new(),
             };
-            tracks.push(TrackState::new(rung.name.clone(), Role::Rung(i), Format::Video(format), u64::from(rung.max_kbps) * 1000));
+            tracks.push(TrackState::new(
+                rung.name.clone(),
+                Role::Rung(i),
+                Format::Video(format),
+                u64::from(rung.max_kbps) * 1000,
+            ));
         }
         // Copied AAC is near constant in rate; 128 kbit/s is what OBS starts with.
         let audio_bitrate = self.metadata.audio_bitrate.unwrap_or(0).max(128_000);
