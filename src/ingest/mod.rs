@@ -2,6 +2,7 @@
 //!
 //! A listener hands a [`Request`] to the worker, which accepts it with a place to put packets or refuses it with a reason that the streamer sees.
 
+pub mod auth;
 pub mod flv;
 
 use std::net::SocketAddr;
