@@ -6,6 +6,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod blame;
 pub mod cmaf;
 pub mod ingest;
 pub mod link;

@@ -2,6 +2,10 @@
 //!
 //! A listener hands a [`Request`] to the worker, which accepts it with a place to put packets or refuses it with a reason that the streamer sees.
 
+pub mod auth;
+pub mod flv;
+pub mod rtmp;
+
 use std::net::SocketAddr;
 
 use bytes::Bytes;
@@ -41,6 +45,13 @@ pub struct Refusal {
     pub code: &'static str,
     /// One sentence for the streamer; holds no secret.
     pub reason: String,
+}
+
+impl Refusal {
+    /// The name is unknown, taken or badly formed: the streamer has to change it. OBS, ffmpeg and librtmp know this code and the next.
+    pub const BAD_NAME: &'static str = "NetStream.Publish.BadName";
+    /// Not now or not like this: the worker is full or stopping, or the media are of a kind that it does not take.
+    pub const REJECTED: &'static str = "NetStream.Publish.Rejected";
 }
 
 /// What a publisher sent, parsed and bounded but not judged. Times are RTMP's: milliseconds modulo 2^32.
