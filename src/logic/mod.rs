@@ -4,4 +4,6 @@
 pub mod ladder;
 pub mod model;
 pub mod playlist;
+pub mod recipe;
+pub mod template;
 pub mod time;
