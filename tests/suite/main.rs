@@ -1,2 +1,4 @@
-//! weir
-fn main() {}
+//! Tests of whole processes. One binary, so that the crate is linked once.
+
+#[cfg(feature = "gst")]
+mod codec;

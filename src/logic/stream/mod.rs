@@ -22,12 +22,12 @@ use super::facts::Facts;
 use super::ladder::{self, Ladder};
 use super::lifecycle::{Grace, Lifecycle};
 use super::model::{AudioFormat, FrameRate, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
+use super::packet::{Metadata, Packet};
 use super::playlist::{self, Window};
 use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
-use crate::ingest::{Metadata, Packet};
 use shelf::Shelf;
 use tracks::{Role, TrackState};
 
