@@ -1,2 +1,3 @@
-//! weir
-fn main() {}
+//! The test binary: one module per behaviour.
+
+mod golden;
