@@ -1,4 +1,5 @@
-//! Tests of whole processes. One binary, so that the crate is linked once.
+//! Tests of whole processes and of golden files. One binary, so that the crate is linked once.
 
 #[cfg(feature = "gst")]
 mod codec;
+mod golden;

@@ -2,6 +2,13 @@
 //!
 //! Decides the text only, from the same snapshot as the HLS playlists. Presentation times never move: a segment's
 //! `Period@start + (t - @presentationTimeOffset) / @timescale` is its media time, live and after the end, whatever has left the window.
+//!
+//! That is why the static MPD keeps each Period's `@start` and `@presentationTimeOffset` as they were, and why its
+//! `@mediaPresentationDuration` counts from media time 0. Tried in Chromium with a window that had moved, for who was playing and
+//! for who came after the end: shaka 5.2.12 and dash.js 5.2.1 play to the end this way, newcomers from the first segment that is
+//! left. With both attributes moved forward to that segment, a shaka that was playing ended one segment early; with `Period@duration`
+//! instead of `@mediaPresentationDuration` it did not end. A dash.js that is playing reads nothing of a static MPD but that it is
+//! static, so the last segments should have stood in a live one before.
 
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
@@ -43,7 +50,7 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
     Some(xml.finish())
 }
 
-/// Attributes of MPD (5.3.1.2). A rule-14 attribute that is missing makes players guess.
+/// Attributes of MPD (5.3.1.2), all those of rules.md 14. What only tells how an MPD is renewed goes when it is not renewed any more.
 fn root(snapshot: &Snapshot, now: UnixMillis, options: &MpdOptions) -> Attributes {
     let target = MediaTime::from_secs(i64::from(snapshot.target_duration));
     let delay = options.suggested_presentation_delay.unwrap_or(MediaTime(target.0 * 4));
