@@ -7,8 +7,16 @@
 #![forbid(unsafe_code)]
 
 pub mod blame;
+pub mod clock;
 pub mod cmaf;
+pub mod codecs;
+pub mod config;
 pub mod ingest;
+pub mod janitor;
 pub mod link;
 pub mod logic;
+pub mod report;
 pub mod secret;
+pub mod session;
+pub mod store;
+pub mod worker;

@@ -1,2 +1,68 @@
-//! weir
-fn main() {}
+//! `weir`: arguments, configuration, logging, signals, exit codes. Everything else is the library's.
+
+mod cli;
+mod run;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use cli::{Cli, Verb};
+
+/// Exit codes; 1 is left to what nobody foresaw.
+pub(crate) mod exit {
+    /// Configuration or arguments.
+    pub const CONFIGURATION: u8 = 2;
+    /// A listener's port.
+    pub const PORT: u8 = 3;
+    /// The store.
+    pub const STORE: u8 = 4;
+    /// Streams were not written to their end before the drain deadline.
+    pub const DRAIN: u8 = 5;
+}
+
+/// An error and the exit code that it means.
+#[derive(Debug)]
+pub(crate) struct Fatal {
+    pub code: u8,
+    pub error: anyhow::Error,
+}
+
+impl Fatal {
+    pub fn new(code: u8, error: impl Into<anyhow::Error>) -> Self {
+        Self { code, error: error.into() }
+    }
+}
+
+fn start_logging(level: &str) {
+    use tracing_subscriber::EnvFilter;
+    let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // The default timer writes UTC.
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    if cli.version {
+        println!("{}", run::version());
+        return ExitCode::SUCCESS;
+    }
+    start_logging("info");
+    let outcome = match cli.verb {
+        Some(Verb::Run(arguments)) => run::run(&arguments),
+        Some(Verb::Check(arguments)) => run::check(&arguments),
+        Some(Verb::Probe { json }) => run::probe(json),
+        Some(Verb::Key { stream, key }) => run::key(&stream, key),
+        None => {
+            eprintln!("weir: say what to do: run, check, probe, key (or --help)");
+            return ExitCode::from(exit::CONFIGURATION);
+        }
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(Fatal { code, error }) => {
+            eprintln!("weir: {error:#}");
+            ExitCode::from(code)
+        }
+    }
+}

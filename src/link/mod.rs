@@ -1,3 +1,4 @@
-//! The supervisor and its codec processes: messages ([`wire`]) and the processes themselves.
+//! The supervisor and its codec processes: messages ([`wire`]) and the processes themselves ([`process`]).
 
+pub mod process;
 pub mod wire;

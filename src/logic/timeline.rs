@@ -8,14 +8,14 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use bytes::Bytes;
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 use super::mapper::Mapper;
 use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
 use super::time::MediaTime;
 
 /// What to do with a source whose key frames are too far apart to be passed through (rules.md 3).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongGop {
     /// Re-encode the top rung.

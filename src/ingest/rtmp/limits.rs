@@ -2,11 +2,11 @@
 
 use std::time::Duration;
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
 
 /// Bounds of the RTMP ingest. Worst case of memory for one publisher: `queued_bytes`, twice `message_bytes` and 64 KiB in the parser
 /// ([`Limits::max_in_progress`]), 16 KiB of read buffer; for one stranger who has not been accepted: `bytes_before_publish`, doubled.
-#[derive(Debug, Clone, PartialEq, Eq, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections at once, 1 to 65536. Default 512: a node takes about 30 streams; the rest is room for reconnects and strangers, at one

@@ -1,0 +1,114 @@
+//! Arguments. Every flag that a file may set is optional here, so that an absent one does not overwrite the file.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand};
+
+use weir::config::Setting;
+
+/// Live-ingest and transcoding worker.
+#[derive(Debug, Parser)]
+#[command(name = "weir", disable_version_flag = true)]
+pub struct Cli {
+    /// Print version, commit and GStreamer.
+    #[arg(short = 'V', long)]
+    pub version: bool,
+    #[command(subcommand)]
+    pub verb: Option<Verb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Verb {
+    /// Take publishers and serve what they send.
+    Run(Settings),
+    /// Read the configuration and say whether it is right.
+    Check(Settings),
+    /// What this machine can do.
+    Probe {
+        /// For programs.
+        #[arg(long)]
+        json: bool,
+    },
+    /// Print the line for the keys file that lets a stream key publish.
+    Key {
+        /// Stream id.
+        stream: String,
+        /// The key; read from standard input when it is not given, so that it does not stand in the shell's history.
+        key: Option<String>,
+    },
+}
+
+/// Configuration: file, then `WEIR_*`, then these.
+#[derive(Debug, Args)]
+pub struct Settings {
+    /// TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// RTMP listener [127.0.0.1:1935].
+    #[arg(long, value_name = "ADDR")]
+    rtmp: Option<String>,
+    /// Playback, probes, read-only facts [127.0.0.1:8080].
+    #[arg(long, value_name = "ADDR")]
+    http: Option<String>,
+    /// Control [127.0.0.1:8081].
+    #[arg(long, value_name = "ADDR")]
+    admin: Option<String>,
+    /// folder:DIR.
+    #[arg(long, value_name = "STORE")]
+    store: Option<String>,
+    /// auto, nvidia or software.
+    #[arg(long)]
+    encoder: Option<String>,
+    /// A built-in ladder (default, none) or a file.
+    #[arg(long, value_name = "NAME|FILE")]
+    ladder: Option<String>,
+    /// File with hashed stream keys.
+    #[arg(long, value_name = "FILE")]
+    keys: Option<String>,
+    /// The stream key is the stream id; with `=anywhere` on any listener.
+    #[arg(long, value_name = "WHERE", num_args = 0..=1, require_equals = true, default_missing_value = "loopback")]
+    open: Option<String>,
+    /// Region in every key [local].
+    #[arg(long, value_name = "NAME")]
+    region: Option<String>,
+    /// This worker's name [host name].
+    #[arg(long, value_name = "NAME")]
+    worker: Option<String>,
+    /// Where caches lie [weir-state].
+    #[arg(long, value_name = "DIR")]
+    state_dir: Option<String>,
+    /// Any other setting of the file: `--set reconnect_grace=5`, `--set limits.idle_ms=3000`.
+    #[arg(long, value_name = "KEY=VALUE")]
+    set: Vec<String>,
+}
+
+impl Settings {
+    /// The flags that were given.
+    pub fn flags(&self) -> Result<Vec<Setting>, String> {
+        let named = [
+            ("rtmp", &self.rtmp),
+            ("http", &self.http),
+            ("admin", &self.admin),
+            ("store", &self.store),
+            ("encoder", &self.encoder),
+            ("ladder", &self.ladder),
+            ("keys", &self.keys),
+            ("open", &self.open),
+            ("region", &self.region),
+            ("worker", &self.worker),
+            ("state_dir", &self.state_dir),
+        ];
+        let mut out: Vec<Setting> = named
+            .into_iter()
+            .filter_map(|(key, text)| {
+                let origin = format!("--{}", key.replace('_', "-"));
+                Some(Setting { origin, key: key.into(), text: text.clone()? })
+            })
+            .collect();
+        for pair in &self.set {
+            let (key, text) = pair.split_once('=').ok_or_else(|| format!("--set {pair}: write KEY=VALUE"))?;
+            out.push(Setting { origin: "--set".into(), key: key.into(), text: text.into() });
+        }
+        Ok(out)
+    }
+}

@@ -1,0 +1,395 @@
+//! One typed configuration: defaults < file < `WEIR_*` environment < flags. An unknown key is an error that names the nearest known one.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use toml::{Table, Value};
+
+use crate::ingest::rtmp::Limits;
+use crate::logic::ladder::Ladder;
+use crate::logic::model::Region;
+use crate::logic::recipe::DEFAULT_LADDER;
+use crate::logic::timeline::LongGop;
+
+/// Everything that can be set. Times are whole seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Config {
+    /// RTMP listener. Default `127.0.0.1:1935`.
+    pub rtmp: SocketAddr,
+    /// Playback, probes, read-only facts. Default `127.0.0.1:8080`.
+    pub http: SocketAddr,
+    /// Control. Default `127.0.0.1:8081`.
+    pub admin: SocketAddr,
+    /// `folder:DIR`. Default `folder:weir-store`.
+    pub store: String,
+    /// `auto`, `nvidia`, `software`. Default `auto`.
+    pub encoder: EncoderChoice,
+    /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
+    pub ladder: String,
+    /// File with hashed stream keys. Empty: none, then `open` must be set.
+    pub keys: String,
+    /// `no`, `loopback` or `anywhere`: the stream key is the stream id. Default `no`.
+    pub open: Open,
+    /// Part of every key. Default `local`.
+    pub region: Region,
+    /// This worker's name. Default: the host's.
+    pub worker: String,
+    /// Where caches lie (GStreamer's registry). Default `weir-state`.
+    pub state_dir: PathBuf,
+    /// Length of the live window. Default 30.
+    pub window: u32,
+    /// Target segment length. Default 2.
+    pub segment_target: u32,
+    /// What to do with a source whose key frames are far apart: `auto`, `reencode`, `refuse`, `long-segments`.
+    pub long_gop: LongGop,
+    /// Largest short side that is passed through. Default 1080.
+    pub passthrough_short_side: u32,
+    /// Highest rate that is passed through, kbit/s. Default 8000.
+    pub passthrough_kbps: u32,
+    /// A session ends so long after its publisher said goodbye. Default 60.
+    pub reconnect_grace: u32,
+    /// And so long after its connection was cut. Default 300.
+    pub end_after: u32,
+    /// Objects stay so long after they left the window (besides the window and two segments). Default 60.
+    pub hold: u32,
+    /// The first playlist waits so long for encoders. Default 10.
+    pub first_row_wait: u32,
+    /// Streams at once. Default 64; capacity accounting will replace it.
+    pub max_streams: u32,
+    /// Publishers are given so long to end when the worker is told to stop. Default 5.
+    pub drain: u32,
+    /// Software encoders.
+    pub software: Software,
+    /// Codec processes.
+    pub codec: Codec,
+    /// The RTMP listener's limits.
+    pub limits: Limits,
+}
+
+/// x264's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Software {
+    /// Default `veryfast`.
+    pub preset: String,
+    /// Threads of each encoder, 1 to 16. Default 1: one per rung is cheapest (research: 14.1 CPU-s against 17.2 with x264's own choice).
+    pub threads: u8,
+    /// Threads of the decoder, 1 to 16. Default 2.
+    pub decoder_threads: u8,
+}
+
+/// Codec processes.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Codec {
+    /// The program. Empty: `weir-codec` beside `weir`.
+    pub program: PathBuf,
+    /// Processes that stand ready. Default 1 (3 on a GPU, where starting takes seconds).
+    pub warm: u32,
+    /// Resident memory over which a process is ended, MiB. Default 1536: a four-rung 1080p ladder peaks at 610.
+    pub memory_mib: u32,
+}
+
+/// Which encoders.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EncoderChoice {
+    /// NVENC where there is one, else software.
+    #[default]
+    Auto,
+    /// NVENC or nothing.
+    Nvidia,
+    /// x264.
+    Software,
+}
+
+/// Is the stream key the stream's id?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Open {
+    /// Keys come from the keys file.
+    #[default]
+    No,
+    /// Yes, as long as every listener is on loopback.
+    Loopback,
+    /// Yes, whoever can reach the listener.
+    Anywhere,
+}
+
+impl Default for Config {
+    fn default() -> Self {
+        let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
+        Self {
+            rtmp: local(1935),
+            http: local(8080),
+            admin: local(8081),
+            store: "folder:weir-store".into(),
+            encoder: EncoderChoice::Auto,
+            ladder: "default".into(),
+            keys: String::new(),
+            open: Open::No,
+            region: "local".parse().expect("a lawful name"),
+            worker: String::new(),
+            state_dir: "weir-state".into(),
+            window: 30,
+            segment_target: 2,
+            long_gop: LongGop::Auto,
+            passthrough_short_side: 1080,
+            passthrough_kbps: 8000,
+            reconnect_grace: 60,
+            end_after: 300,
+            hold: 60,
+            first_row_wait: 10,
+            max_streams: 64,
+            drain: 5,
+            software: Software::default(),
+            codec: Codec::default(),
+            limits: Limits::default(),
+        }
+    }
+}
+
+impl Default for Software {
+    fn default() -> Self {
+        Self { preset: "veryfast".into(), threads: 1, decoder_threads: 2 }
+    }
+}
+
+impl Default for Codec {
+    fn default() -> Self {
+        Self { program: PathBuf::new(), warm: 1, memory_mib: 1536 }
+    }
+}
+
+/// Why there is no configuration; always the operator's to mend.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// The file cannot be read.
+    #[error("{}: {source}", file.display())]
+    Read {
+        /// The file.
+        file: PathBuf,
+        /// Why.
+        source: std::io::Error,
+    },
+    /// The file is no TOML.
+    #[error("{}: {source}", file.display())]
+    Syntax {
+        /// The file.
+        file: PathBuf,
+        /// Where.
+        source: Box<toml::de::Error>,
+    },
+    /// A key that does not exist.
+    #[error("{origin}: unknown setting {key:?}{}", nearest.as_ref().map(|n| format!(", did you mean {n:?}?")).unwrap_or_default())]
+    Unknown {
+        /// The file, variable or flag.
+        origin: String,
+        /// As written.
+        key: String,
+        /// The most similar one.
+        nearest: Option<String>,
+    },
+    /// A value that does not fit.
+    #[error("{0}")]
+    Value(String),
+}
+
+/// One setting from outside the file: a dotted key and its text.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Setting {
+    /// `--rtmp`, `WEIR_RTMP`.
+    pub origin: String,
+    /// `limits.idle_ms`.
+    pub key: String,
+    /// `10000`.
+    pub text: String,
+}
+
+/// Merges in order: the file's text, then environment, then flags. Pure.
+///
+/// # Errors
+/// [`Error`] for an unknown key or a value that does not fit.
+pub fn merge(file: Option<(&Path, &str)>, environment: &[Setting], flags: &[Setting]) -> Result<Config, Error> {
+    let known = Table::try_from(Config::default()).map_err(|e| Error::Value(e.to_string()))?;
+    let mut table = match file {
+        Some((path, text)) => {
+            text.parse::<Table>().map_err(|e| Error::Syntax { file: path.to_owned(), source: Box::new(e) })?
+        }
+        None => Table::new(),
+    };
+    if let Some((path, _)) = file {
+        check_known(&table, &known, "", &path.display().to_string())?;
+    }
+    for setting in environment.iter().chain(flags) {
+        overlay(&mut table, &known, setting)?;
+    }
+    let config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| Error::Value(e.message().to_owned()))?;
+    config.limits.check().map_err(|e| Error::Value(e.to_string()))?;
+    config.check()?;
+    Ok(config)
+}
+
+fn unknown(origin: &str, key: &str, prefix: &str, known: &Table) -> Error {
+    let nearest = known
+        .keys()
+        .map(|k| (strsim::jaro_winkler(k, key.rsplit('.').next().unwrap_or(key)), k))
+        .filter(|(score, _)| *score > 0.7)
+        .max_by(|a, b| a.0.total_cmp(&b.0))
+        .map(|(_, k)| format!("{prefix}{k}"));
+    Error::Unknown { origin: origin.to_owned(), key: key.to_owned(), nearest }
+}
+
+fn check_known(table: &Table, known: &Table, prefix: &str, origin: &str) -> Result<(), Error> {
+    for (key, value) in table {
+        let full = format!("{prefix}{key}");
+        match (known.get(key), value) {
+            (None, _) => return Err(unknown(origin, &full, prefix, known)),
+            (Some(Value::Table(inner)), Value::Table(given)) => check_known(given, inner, &format!("{full}."), origin)?,
+            _ => {}
+        }
+    }
+    Ok(())
+}
+
+fn overlay(table: &mut Table, known: &Table, setting: &Setting) -> Result<(), Error> {
+    let (mut place, mut known) = (table, known);
+    let mut parts = setting.key.split('.').peekable();
+    while let Some(part) = parts.next() {
+        let Some(kind) = known.get(part) else { return Err(unknown(&setting.origin, &setting.key, "", known)) };
+        match (kind, parts.peek()) {
+            (Value::Table(inner), Some(_)) => {
+                known = inner;
+                let slot = place.entry(part).or_insert_with(|| Value::Table(Table::new()));
+                let Value::Table(next) = slot else { return Err(Error::Value(format!("{part} is a section"))) };
+                place = next;
+            }
+            (Value::Integer(_), None) => {
+                let number = setting
+                    .text
+                    .parse()
+                    .map_err(|_| Error::Value(format!("{}: {:?} is no whole number", setting.origin, setting.text)))?;
+                place.insert(part.into(), Value::Integer(number));
+            }
+            (Value::String(_), None) => {
+                place.insert(part.into(), Value::String(setting.text.clone()));
+            }
+            _ => return Err(unknown(&setting.origin, &setting.key, "", known)),
+        }
+    }
+    Ok(())
+}
+
+/// `WEIR_LIMITS__IDLE_MS` is `limits.idle_ms`; variables that are the program's own are left out by the caller.
+pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Setting> {
+    variables
+        .filter_map(|(name, text)| {
+            let key = name.strip_prefix("WEIR_")?.to_ascii_lowercase().replace("__", ".");
+            // The names of our build and test variables.
+            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent")).then_some(Setting {
+                origin: name,
+                key,
+                text,
+            })
+        })
+        .collect()
+}
+
+/// Reads a file and merges.
+///
+/// # Errors
+/// [`Error`].
+pub fn load(file: Option<&Path>, environment: &[Setting], flags: &[Setting]) -> Result<Config, Error> {
+    let text = match file {
+        Some(path) => Some(std::fs::read_to_string(path).map_err(|source| Error::Read { file: path.to_owned(), source })?),
+        None => None,
+    };
+    merge(file.zip(text.as_deref()), environment, flags)
+}
+
+impl Config {
+    fn check(&self) -> Result<(), Error> {
+        let range = |name: &str, value: u32, low: u32, high: u32| {
+            if (low..=high).contains(&value) {
+                Ok(())
+            } else {
+                Err(Error::Value(format!("{name} is {value}, must be {low} to {high}")))
+            }
+        };
+        range("window", self.window, 10, 6 * 3600)?;
+        range("segment_target", self.segment_target, 1, 10)?;
+        range("software.threads", self.software.threads.into(), 1, 16)?;
+        range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;
+        range("max_streams", self.max_streams, 1, 10_000)?;
+        range("codec.warm", self.codec.warm, 0, 64)?;
+        let loopback = [self.rtmp, self.http, self.admin].iter().all(|a| a.ip().is_loopback());
+        match (self.open, self.keys.is_empty()) {
+            (Open::Loopback, _) if !loopback => Err(Error::Value(
+                "--open lets anybody publish and a listener is not on loopback: write --open=anywhere if that is meant".into(),
+            )),
+            (Open::No, true) => Err(Error::Value("nobody could publish: give --keys FILE, or --open".into())),
+            _ => Ok(()),
+        }
+    }
+
+    /// The ladder; `None` for `none`.
+    ///
+    /// # Errors
+    /// [`Error`] for an unknown name or a broken file.
+    pub fn load_ladder(&self) -> Result<Option<Ladder>, Error> {
+        let text = match self.ladder.as_str() {
+            "none" => return Ok(None),
+            "default" => DEFAULT_LADDER.to_owned(),
+            file => std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.into(), source })?,
+        };
+        toml::from_str(&text).map(Some).map_err(|e| Error::Syntax { file: self.ladder.clone().into(), source: Box::new(e) })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set(key: &str, text: &str) -> Setting {
+        Setting { origin: format!("--{key}"), key: key.into(), text: text.into() }
+    }
+
+    fn open() -> Setting {
+        set("open", "loopback")
+    }
+
+    #[test]
+    fn flags_win_over_environment_over_file_over_defaults() {
+        let file = "window = 40\nhold = 5\nregion = \"eu\"\n[limits]\nidle_ms = 3000\n";
+        let env = environment([("WEIR_HOLD".into(), "6".into()), ("WEIR_LIMITS__IDLE_MS".into(), "4000".into())].into_iter());
+        let c = merge(Some((Path::new("f.toml"), file)), &env, &[open(), set("limits.idle_ms", "5000")]).unwrap();
+        assert_eq!((c.window, c.hold, c.limits.idle_ms, c.region.as_str(), c.end_after), (40, 6, 5000, "eu", 300));
+    }
+
+    #[test]
+    fn an_unknown_key_names_the_nearest() {
+        let e = merge(Some((Path::new("f.toml"), "reconect_grace = 3")), &[], &[open()]).unwrap_err().to_string();
+        assert_eq!(e, "f.toml: unknown setting \"reconect_grace\", did you mean \"reconnect_grace\"?");
+        let e = merge(Some((Path::new("f.toml"), "[limits]\nidle = 3")), &[], &[open()]).unwrap_err().to_string();
+        assert!(e.contains("limits.idle_ms"), "{e}");
+        let e = merge(None, &[], &[open(), set("windwo", "1")]).unwrap_err().to_string();
+        assert!(e.contains("window"), "{e}");
+    }
+
+    #[test]
+    fn an_open_worker_is_refused_beyond_loopback() {
+        let wide = set("rtmp", "0.0.0.0:1935");
+        assert!(merge(None, &[], &[open(), wide.clone()]).unwrap_err().to_string().contains("--open=anywhere"));
+        assert!(merge(None, &[], &[set("open", "anywhere"), wide]).is_ok());
+        assert!(merge(None, &[], &[open(), set("rtmp", "[::1]:1935")]).is_ok());
+        assert!(merge(None, &[], &[]).unwrap_err().to_string().contains("--keys"));
+    }
+
+    #[test]
+    fn the_default_ladder_is_read() {
+        let c = merge(None, &[], &[open()]).unwrap();
+        assert_eq!(c.load_ladder().unwrap().unwrap().rungs.len(), 3);
+    }
+}

@@ -1,0 +1,145 @@
+//! The worker's HTTP server: playback from the store, probes, metrics, read-only facts and the status page in public; control on the admin address.
+
+use std::sync::Arc;
+
+use axum::extract::{Path, Request, State};
+use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
+use axum::response::{IntoResponse, Json, Response};
+use axum::routing::{delete, get, post};
+use axum::{Router, body::Body};
+use serde_json::json;
+use tower::ServiceExt;
+use tower_http::cors::{Any, CorsLayer};
+use tower_http::services::ServeFile;
+
+use crate::logic::model::{ObjectKey, StreamId};
+use crate::store::{self, Store};
+use crate::worker::Worker;
+
+use super::metrics;
+
+/// Commit and version, as the page and `--version` show them.
+pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIR_COMMIT"), ")");
+
+type Shared = State<Arc<Worker>>;
+
+/// What everybody may read.
+pub fn public(worker: Arc<Worker>) -> Router {
+    let cors = CorsLayer::new()
+        .allow_origin(Any)
+        .allow_methods([Method::GET, Method::HEAD, Method::OPTIONS])
+        .allow_headers(Any)
+        .expose_headers([header::CONTENT_LENGTH, header::CONTENT_RANGE, header::ACCEPT_RANGES, header::DATE]);
+    Router::new()
+        .route("/live/{*key}", get(object))
+        .route("/seg/{*key}", get(object))
+        .route("/thumb/{*key}", get(object))
+        .route("/time", get(time))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/metrics", get(scrape))
+        .route("/v1/streams", get(streams))
+        .route("/v1/streams/{id}", get(stream))
+        .route("/v1/worker", get(about))
+        .merge(super::page::routes())
+        .layer(cors)
+        .with_state(worker)
+}
+
+/// What the operator may do. No CORS: a page of another origin must not stop streams.
+pub fn admin(worker: Arc<Worker>) -> Router {
+    Router::new()
+        .route("/v1/streams", get(streams))
+        .route("/v1/streams/{id}", delete(stop))
+        .route("/v1/drain", post(drain))
+        .route("/healthz", get(|| async { "ok\n" }))
+        .with_state(worker)
+}
+
+async fn object(State(worker): Shared, request: Request) -> Response {
+    let Some(key) = ObjectKey::parse(request.uri().path().trim_start_matches('/')) else {
+        return (StatusCode::NOT_FOUND, "no such object\n").into_response();
+    };
+    match worker.context.store.as_ref() {
+        Store::Folder(folder) => {
+            let mut response = match ServeFile::new(folder.path(&key)).oneshot(request).await {
+                Ok(response) => response.map(Body::new),
+                Err(never) => match never {},
+            };
+            if response.status() == StatusCode::NOT_FOUND {
+                // A player asks for what is not there yet; nobody may remember the answer.
+                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
+                return response;
+            }
+            let headers = response.headers_mut();
+            headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(store::content_type(&key)));
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(store::cache_control(&key)));
+            response
+        }
+        Store::Memory(_) => StatusCode::NOT_FOUND.into_response(),
+    }
+}
+
+/// UTCTiming `urn:mpeg:dash:utc:http-iso:2014` (ISO/IEC 23009-1, 5.8.4.11).
+async fn time() -> impl IntoResponse {
+    ([(header::CACHE_CONTROL, "no-store")], crate::clock::wall().to_string())
+}
+
+async fn ready(State(worker): Shared) -> Response {
+    if worker.is_draining() {
+        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
+    }
+    "ready\n".into_response()
+}
+
+async fn scrape(State(worker): Shared) -> Response {
+    const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    match metrics::render(&worker.statuses().await, &worker.rtmp) {
+        Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
+        Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
+    }
+}
+
+const NO_STORE: [(HeaderName, &str); 1] = [(header::CACHE_CONTROL, "no-store")];
+
+async fn streams(State(worker): Shared) -> Response {
+    (NO_STORE, Json(json!({ "streams": worker.statuses().await }))).into_response()
+}
+
+async fn stream(State(worker): Shared, Path(id): Path<String>) -> Response {
+    match worker.statuses().await.into_iter().find(|s| s.id == id) {
+        Some(status) => (NO_STORE, Json(status)).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": "no such stream" }))).into_response(),
+    }
+}
+
+async fn about(State(worker): Shared) -> Response {
+    let c = &worker.config;
+    let body = json!({
+        "name": c.worker,
+        "region": c.region,
+        "version": VERSION,
+        "started_at": worker.started_at,
+        "encoder": worker.encoder.name,
+        "encoder_reason": worker.encoder.reason,
+        "gstreamer": worker.encoder.gstreamer,
+        "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy() },
+        "rtmp": [format!("rtmp://{}/live", c.rtmp)],
+        "open": c.open != crate::config::Open::No,
+        "draining": worker.is_draining(),
+    });
+    (NO_STORE, Json(body)).into_response()
+}
+
+async fn stop(State(worker): Shared, Path(id): Path<String>) -> Response {
+    let found = match id.parse::<StreamId>() {
+        Ok(id) => worker.stop(&id).await,
+        Err(_) => false,
+    };
+    if found { StatusCode::ACCEPTED.into_response() } else { (StatusCode::NOT_FOUND, "no such stream\n").into_response() }
+}
+
+async fn drain(State(worker): Shared) -> Response {
+    worker.begin_drain();
+    (StatusCode::ACCEPTED, "taking no new publishers\n").into_response()
+}

@@ -1,0 +1,110 @@
+//! `/metrics` in OpenMetrics text, made anew at each scrape from the sessions' states. Labels carry stream ids, never keys.
+
+use std::sync::atomic::AtomicU64;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::registry::Registry;
+
+use crate::ingest::rtmp::{Cause, Stats};
+use crate::logic::stream::Status;
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfStream {
+    stream: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfRung {
+    stream: String,
+    rung: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfCause {
+    cause: &'static str,
+}
+
+/// The whole page.
+pub fn render(statuses: &[Status], rtmp: &Stats) -> Result<String, std::fmt::Error> {
+    let mut registry = Registry::with_prefix("weir");
+    streams(&mut registry, statuses);
+    rungs(&mut registry, statuses);
+    listener(&mut registry, rtmp);
+    let mut text = String::new();
+    encode(&mut text, &registry)?;
+    Ok(text)
+}
+
+fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let gauge = Gauge::<i64>::default();
+    gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+    registry.register(name, help, gauge);
+}
+
+fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+    let counter = Counter::<u64, AtomicU64>::default();
+    counter.inc_by(value);
+    registry.register(name, help, counter);
+}
+
+fn streams(registry: &mut Registry, statuses: &[Status]) {
+    let live = statuses.iter().filter(|s| s.publisher.is_some()).count();
+    gauge(registry, "streams", "Streams that have a publisher", live as u64);
+    gauge(registry, "sessions", "Sessions that are not over", statuses.len() as u64);
+    let restarts = Family::<OfStream, Counter>::default();
+    let bitrate = Family::<OfStream, Gauge>::default();
+    for s in statuses {
+        let label = OfStream { stream: s.id.clone() };
+        restarts.get_or_create(&label).inc_by(s.codec_restarts);
+        let bits = s.input.video.as_ref().and_then(|v| v.bitrate).unwrap_or(0);
+        bitrate.get_or_create(&label).set(i64::try_from(bits).unwrap_or(i64::MAX));
+    }
+    registry.register("codec_restarts", "Codec processes of the session that died or hung", restarts);
+    registry.register("input_video_bits_per_second", "Measured rate of the source's video", bitrate);
+}
+
+fn rungs(registry: &mut Registry, statuses: &[Status]) {
+    let segments = Family::<OfRung, Counter>::default();
+    let gaps = Family::<OfRung, Counter>::default();
+    let speed = Family::<OfRung, Gauge<f64, AtomicU64>>::default();
+    for s in statuses {
+        for r in &s.rungs {
+            let label = OfRung { stream: s.id.clone(), rung: r.name.clone() };
+            segments.get_or_create(&label).inc_by(r.segments);
+            gaps.get_or_create(&label).inc_by(r.gaps);
+            if let Some(x) = r.speed {
+                speed.get_or_create(&label).set(x);
+            }
+        }
+    }
+    registry.register("segments", "Segments made", segments);
+    registry.register("gaps", "Segments that were lost", gaps);
+    registry.register("realtime_ratio", "Encoded seconds per second", speed);
+}
+
+fn listener(registry: &mut Registry, rtmp: &Stats) {
+    gauge(registry, "rtmp_connections_open", "RTMP connections", rtmp.open());
+    counter(registry, "rtmp_connections", "RTMP connections so far", rtmp.connections());
+    counter(registry, "rtmp_publications", "Publishers accepted so far", rtmp.publications());
+    counter(registry, "rtmp_received_bytes", "Bytes from RTMP clients", rtmp.bytes_in());
+    let ended = Family::<OfCause, Counter>::default();
+    for cause in Cause::ALL {
+        ended.get_or_create(&OfCause { cause: cause.as_str() }).inc_by(rtmp.ended(cause));
+    }
+    registry.register("rtmp_connections_ended", "RTMP connections that ended, by cause", ended);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_idle_worker_has_metrics() {
+        let text = render(&[], &Stats::default()).unwrap();
+        assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
+    }
+}

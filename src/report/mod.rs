@@ -1,0 +1,5 @@
+//! What the worker tells: the HTTP server ([`http`]) and its metrics ([`metrics`]).
+
+pub mod http;
+pub mod metrics;
+pub mod page;

@@ -1,0 +1,304 @@
+//! The verbs. Opens what the library needs, in the order in which failures have their exit codes.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use anyhow::{Context as _, anyhow};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+use weir::clock::Clock;
+use weir::codecs::Codecs;
+use weir::config::{self, Config, EncoderChoice, Open};
+use weir::ingest::{auth, rtmp};
+use weir::janitor::Janitor;
+use weir::link::process::{Options, Spawner};
+use weir::link::wire::{Encoder, Inventory};
+use weir::report::http::{self, VERSION};
+use weir::secret::Secret;
+use weir::session::Context;
+use weir::store::{Location, Store};
+use weir::worker::{EncoderReport, Parts, Worker};
+
+use crate::cli::Settings;
+use crate::{Fatal, exit};
+
+/// Publishers whose verdict is pending.
+const REQUESTS: usize = 64;
+
+fn load(settings: &Settings) -> Result<Config, Fatal> {
+    let wrong = |e| Fatal::new(exit::CONFIGURATION, anyhow!("{e}"));
+    let flags = settings.flags().map_err(wrong)?;
+    let environment = config::environment(std::env::vars());
+    let mut config =
+        config::load(settings.config.as_deref(), &environment, &flags).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    if config.worker.is_empty() {
+        config.worker = rustix::system::uname().nodename().to_string_lossy().into_owned();
+    }
+    Ok(config)
+}
+
+/// `weir check`.
+pub fn check(settings: &Settings) -> Result<(), Fatal> {
+    let config = load(settings)?;
+    config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    config.store.parse::<Location>().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    load_keys(&config)?;
+    println!("configuration is right");
+    Ok(())
+}
+
+/// `weir key`.
+pub fn key(stream: &str, key: Option<String>) -> Result<(), Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let stream = stream.parse().map_err(|e| wrong(anyhow::Error::new(e)))?;
+    let key = match key {
+        Some(key) => key,
+        None => {
+            let mut line = String::new();
+            std::io::stdin().read_line(&mut line).context("standard input").map_err(wrong)?;
+            line.trim_end().to_owned()
+        }
+    };
+    println!("{}", auth::entry(&stream, &Secret::new(key)));
+    Ok(())
+}
+
+fn codec_program(config: Option<&Config>) -> PathBuf {
+    match config.map(|c| &c.codec.program).filter(|p| !p.as_os_str().is_empty()) {
+        Some(program) => program.clone(),
+        None => std::env::current_exe().unwrap_or_default().with_file_name("weir-codec"),
+    }
+}
+
+/// Asks `weir-codec` what is there. It also writes GStreamer's registry, once, for all processes that follow.
+fn inventory(program: &PathBuf, registry: Option<&PathBuf>) -> Result<Inventory, String> {
+    let mut command = std::process::Command::new(program);
+    command.arg("--inventory");
+    if let Some(registry) = registry {
+        command.env("GST_REGISTRY", registry);
+    }
+    let output = command.output().map_err(|e| match e.kind() {
+        std::io::ErrorKind::NotFound => format!("{} is not there: build it with the feature gst", program.display()),
+        _ => format!("{}: {e}", program.display()),
+    })?;
+    if !output.status.success() {
+        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
+        let hint = missing_library(&said).map(|p| format!(" (Debian package {p})")).unwrap_or_default();
+        return Err(format!("{} ended with {}: {said}{hint}", program.display(), output.status));
+    }
+    serde_json::from_slice(&output.stdout).map_err(|e| format!("{}: {e}", program.display()))
+}
+
+/// The Debian package of a shared library that the loader did not find.
+fn missing_library(said: &str) -> Option<&'static str> {
+    [
+        ("libgstreamer-1.0", "libgstreamer1.0-0"),
+        ("libgstapp-1.0", "libgstreamer-plugins-base1.0-0"),
+        ("libgstvideo-1.0", "libgstreamer-plugins-base1.0-0"),
+        ("libgstbase-1.0", "libgstreamer1.0-0"),
+    ]
+    .into_iter()
+    .find(|(library, _)| said.contains(library))
+    .map(|(_, package)| package)
+}
+
+/// The encoder that this machine gets, and why.
+fn choose(choice: EncoderChoice, inventory: &Result<Inventory, String>) -> Result<EncoderReport, String> {
+    let inventory = match inventory {
+        Ok(i) => i,
+        Err(e) if choice == EncoderChoice::Auto => {
+            return Ok(EncoderReport {
+                name: "none",
+                reason: format!("sources are passed through only: {e}"),
+                gstreamer: None,
+            });
+        }
+        Err(e) => return Err(e.clone()),
+    };
+    let gstreamer = Some(inventory.gstreamer.clone());
+    let missing: Vec<String> = inventory
+        .elements
+        .iter()
+        .filter(|e| e.role == "software" && (!e.present || !e.missing_properties.is_empty()))
+        .map(|e| format!("{} ({})", e.name, e.package))
+        .collect();
+    match choice {
+        EncoderChoice::Nvidia => Err("this version has no NVENC pipelines yet: use --encoder software".into()),
+        _ if missing.is_empty() => {
+            let reason = "x264; NVENC pipelines are not part of this version".to_owned();
+            Ok(EncoderReport { name: "software", reason, gstreamer })
+        }
+        EncoderChoice::Software => Err(format!("missing: {}", missing.join(", "))),
+        EncoderChoice::Auto => {
+            let reason = format!("sources are passed through only, missing: {}", missing.join(", "));
+            Ok(EncoderReport { name: "none", reason, gstreamer })
+        }
+    }
+}
+
+/// `weir --version`.
+pub fn version() -> String {
+    match inventory(&codec_program(None), None) {
+        Ok(i) => format!("weir {VERSION}, GStreamer {}", i.gstreamer),
+        Err(_) => format!("weir {VERSION}, without GStreamer"),
+    }
+}
+
+/// `weir probe`.
+pub fn probe(json: bool) -> Result<(), Fatal> {
+    let found = inventory(&codec_program(None), None);
+    let encoder = choose(EncoderChoice::Auto, &found).map_err(|e| Fatal::new(1, anyhow!(e)))?;
+    if json {
+        let body = serde_json::json!({
+            "version": VERSION,
+            "encoder": encoder.name,
+            "reason": encoder.reason,
+            "error": found.as_ref().err(),
+            "inventory": found.as_ref().ok(),
+        });
+        println!("{}", serde_json::to_string_pretty(&body).map_err(|e| Fatal::new(1, e))?);
+        return Ok(());
+    }
+    println!("weir {VERSION}");
+    match &found {
+        Err(e) => println!("codec process: {e}"),
+        Ok(inventory) => {
+            println!("GStreamer {}", inventory.gstreamer);
+            for e in &inventory.elements {
+                let state = match (e.present, e.missing_properties.is_empty()) {
+                    (true, true) => "present".to_owned(),
+                    (true, false) => format!("lacks {}", e.missing_properties.join(", ")),
+                    (false, _) => format!("missing: apt-get install {}", e.package),
+                };
+                println!("  {:<16} {:<10} {state}", e.name, e.role);
+            }
+        }
+    }
+    println!("encoder: {} ({})", encoder.name, encoder.reason);
+    Ok(())
+}
+
+fn load_keys(config: &Config) -> Result<auth::Keys, Fatal> {
+    if config.open != Open::No {
+        return Ok(auth::Keys::Open);
+    }
+    auth::Keys::load(config.keys.as_ref()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))
+}
+
+/// `weir run`.
+pub fn run(settings: &Settings) -> Result<(), Fatal> {
+    let config = load(settings)?;
+    raise_descriptor_limit();
+    let ladder = config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    let location: Location = config.store.parse().map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow::Error::new(e)))?;
+    let keys = load_keys(&config)?;
+    let registry = registry_path(&config);
+    let program = codec_program(Some(&config));
+    let encoder = match &ladder {
+        None => EncoderReport { name: "none", reason: "the ladder is none".into(), gstreamer: None },
+        Some(_) => choose(config.encoder, &inventory(&program, registry.as_ref()))
+            .map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow!(e)))?,
+    };
+    tracing::info!(version = VERSION, worker = %config.worker, region = %config.region, encoder = encoder.name, "weir: {}", encoder.reason);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Fatal::new(1, e))?;
+    runtime.block_on(serve(config, location, keys, ladder, encoder, Options { program, registry, memory_limit: 0 }))
+}
+
+fn registry_path(config: &Config) -> Option<PathBuf> {
+    // A read-only disk is no reason not to run: GStreamer then uses its own place, or none.
+    std::fs::create_dir_all(&config.state_dir)
+        .and_then(|()| std::fs::canonicalize(&config.state_dir))
+        .inspect_err(|e| tracing::warn!("state folder {}: {e}", config.state_dir.display()))
+        .ok()
+        .map(|dir| dir.join("gstreamer-registry.bin"))
+}
+
+/// A stream holds about six descriptors; the usual soft limit of 1024 is for programs that use select(2).
+fn raise_descriptor_limit() {
+    use rustix::process::{Resource, getrlimit, setrlimit};
+    let mut limit = getrlimit(Resource::Nofile);
+    limit.current = limit.maximum;
+    if let Err(e) = setrlimit(Resource::Nofile, limit) {
+        tracing::warn!("descriptor limit stays: {e}");
+    }
+}
+
+async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
+    TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
+}
+
+async fn serve(
+    mut config: Config,
+    location: Location,
+    keys: auth::Keys,
+    ladder: Option<weir::logic::ladder::Ladder>,
+    encoder: EncoderReport,
+    options: Options,
+) -> Result<(), Fatal> {
+    let clock = Clock::start();
+    let rtmp_listener = bind("RTMP", config.rtmp).await?;
+    let http_listener = bind("HTTP", config.http).await?;
+    let admin_listener = bind("admin", config.admin).await?;
+    for (address, listener) in
+        [(&mut config.rtmp, &rtmp_listener), (&mut config.http, &http_listener), (&mut config.admin, &admin_listener)]
+    {
+        // Port 0 asked the system for one.
+        *address = listener.local_addr().map_err(|e| Fatal::new(exit::PORT, e))?;
+    }
+    let store = Arc::new(Store::open(&location).await.map_err(|e| Fatal::new(exit::STORE, e))?);
+    let codecs = match encoder.name {
+        "none" => None,
+        _ => {
+            let options = Options { memory_limit: u64::from(config.codec.memory_mib) << 20, ..options };
+            let pool = Codecs::new(Spawner::new(options).map_err(|e| Fatal::new(1, e))?, config.codec.warm as usize);
+            pool.fill();
+            Some(pool)
+        }
+    };
+    let shutdown = CancellationToken::new();
+    let (requests, inbox) = mpsc::channel(REQUESTS);
+    let server =
+        rtmp::Server::new(config.limits.clone(), requests, shutdown.clone()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    let server = Arc::new(server);
+    let context = Context {
+        clock,
+        janitor: Janitor::start(Arc::clone(&store)),
+        store,
+        codecs,
+        encoder: Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+        decoder_threads: config.software.decoder_threads,
+    };
+    tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
+    let worker = Worker::new(Parts { config, context, keys, ladder, encoder, rtmp: server.stats() });
+    let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
+    tokio::spawn(Arc::clone(&worker).serve(inbox));
+    let public = http::public(Arc::clone(&worker));
+    let admin = http::admin(Arc::clone(&worker));
+    tokio::spawn(async move { axum::serve(http_listener, public).await });
+    tokio::spawn(async move { axum::serve(admin_listener, admin).await });
+    wait_for_signal().await.map_err(|e| Fatal::new(1, e))?;
+    tracing::info!("stopping: streams are written to their end");
+    shutdown.cancel();
+    let drained = worker.drain().await;
+    serving.abort();
+    if drained {
+        tracing::info!("stopped");
+        Ok(())
+    } else {
+        Err(Fatal::new(exit::DRAIN, anyhow!("streams were not written to their end before the drain deadline")))
+    }
+}
+
+async fn wait_for_signal() -> std::io::Result<()> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}

@@ -1,0 +1,284 @@
+//! The shell around all streams: who may publish, one session per stream, drain.
+
+use std::collections::BTreeMap;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{mpsc, oneshot};
+use tokio::task::JoinSet;
+
+use crate::config::Config;
+use crate::ingest::rtmp::Stats;
+use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
+use crate::logic::lifecycle::Grace;
+use crate::logic::model::{Keys, SessionId, StreamId};
+use crate::logic::stream::{Setup, Status};
+use crate::logic::time::MediaTime;
+use crate::logic::timeline::Policy;
+use crate::session::{self, Claim, Context, Control, Publisher};
+
+/// Packets between a connection and its session. The connection bounds their bytes as well (`limits.queued_bytes`); this many are 8 s of
+/// 60 fps video with audio.
+const PACKETS: usize = 1024;
+
+/// Requests to a session that wait; the page and a few publishers at a time.
+const CONTROLS: usize = 32;
+
+/// A session that does not answer within this is busy with a slow disk; the page shows the others.
+const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
+
+/// All streams of this process.
+#[derive(Debug)]
+pub struct Worker {
+    /// As merged.
+    pub config: Config,
+    /// What sessions share.
+    pub context: Context,
+    /// When the worker started, RFC 3339.
+    pub started_at: String,
+    /// The encoder and why.
+    pub encoder: EncoderReport,
+    /// Counters of the RTMP listener.
+    pub rtmp: Arc<Stats>,
+    keys: auth::Keys,
+    ladder: crate::logic::ladder::Ladder,
+    can_encode: bool,
+    sessions: Mutex<BTreeMap<StreamId, mpsc::Sender<Control>>>,
+    admission: tokio::sync::Mutex<()>,
+    tasks: Mutex<JoinSet<()>>,
+    draining: AtomicBool,
+}
+
+/// Which encoder was chosen.
+#[derive(Debug, Clone)]
+pub struct EncoderReport {
+    /// `software`, `none`.
+    pub name: &'static str,
+    /// Why, for people.
+    pub reason: String,
+    /// GStreamer's version, where there is one.
+    pub gstreamer: Option<String>,
+}
+
+/// What a worker is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// As merged.
+    pub config: Config,
+    /// Shared by sessions.
+    pub context: Context,
+    /// Who may publish.
+    pub keys: auth::Keys,
+    /// What to encode; `None` passes sources through only.
+    pub ladder: Option<crate::logic::ladder::Ladder>,
+    /// The encoder.
+    pub encoder: EncoderReport,
+    /// Counters.
+    pub rtmp: Arc<Stats>,
+}
+
+impl Worker {
+    /// No streams yet.
+    pub fn new(parts: Parts) -> Arc<Self> {
+        let can_encode = parts.ladder.is_some() && parts.context.codecs.is_some();
+        Arc::new(Self {
+            started_at: parts.context.clock.now().wall.to_string(),
+            can_encode,
+            ladder: parts.ladder.unwrap_or(crate::logic::ladder::Ladder {
+                rungs: Vec::new(),
+                top_kbps: 5000,
+                top_short_side: 1080,
+            }),
+            keys: parts.keys,
+            encoder: parts.encoder,
+            rtmp: parts.rtmp,
+            config: parts.config,
+            context: parts.context,
+            sessions: Mutex::default(),
+            admission: tokio::sync::Mutex::default(),
+            tasks: Mutex::default(),
+            draining: AtomicBool::new(false),
+        })
+    }
+
+    /// Answers publishers until the listeners are gone.
+    pub async fn serve(self: Arc<Self>, mut requests: mpsc::Receiver<Request>) {
+        while let Some(request) = requests.recv().await {
+            let worker = Arc::clone(&self);
+            tokio::spawn(async move { worker.answer(request).await });
+        }
+    }
+
+    async fn answer(&self, request: Request) {
+        let Request { peer, key, token, verdict, .. } = request;
+        let outcome = match self.keys.stream(&key) {
+            Some(stream) => self.admit(stream, Claim { peer, token }).await,
+            None => Err(Refusal { code: Refusal::BAD_NAME, reason: "unknown stream key".into() }),
+        };
+        let answer = match outcome {
+            Ok(packets) => Verdict::Accept(packets),
+            Err(refusal) => {
+                tracing::warn!(%peer, reason = %refusal.reason, "publisher refused");
+                Verdict::Refuse(refusal)
+            }
+        };
+        // A publisher that left meanwhile is no longer interested; its session sees a closed channel.
+        let _ = verdict.send(answer);
+    }
+
+    async fn admit(&self, stream: StreamId, claim: Claim) -> Result<mpsc::Sender<Packet>, Refusal> {
+        let rejected = |reason: &str| Refusal { code: Refusal::REJECTED, reason: reason.into() };
+        let _one_at_a_time = self.admission.lock().await;
+        if self.draining.load(Ordering::Relaxed) {
+            return Err(rejected("worker is shutting down"));
+        }
+        let (sender, packets) = mpsc::channel(PACKETS);
+        let mut publisher = Publisher { claim: claim.clone(), packets };
+        if let Some(control) = self.control(&stream) {
+            let may = ask(&control, |answer| Control::MayReplace(claim, answer)).await.unwrap_or(true);
+            if !may {
+                return Err(Refusal { code: Refusal::BAD_NAME, reason: "stream key is live already".into() });
+            }
+            let (answer, outcome) = oneshot::channel();
+            match control.send(Control::Publish(publisher, answer)).await {
+                Ok(()) => match outcome.await {
+                    Ok(Ok(())) => return Ok(sender),
+                    // The session is over: a new one begins.
+                    Ok(Err(back)) => publisher = back,
+                    Err(_) => return Err(rejected("the session just ended: try again")),
+                },
+                Err(mpsc::error::SendError(Control::Publish(back, _))) => publisher = back,
+                Err(_) => return Err(rejected("the session just ended: try again")),
+            }
+        } else if self.live() >= self.config.max_streams as usize {
+            return Err(rejected("worker is full"));
+        }
+        self.begin(stream, publisher).await;
+        Ok(sender)
+    }
+
+    fn control(&self, stream: &StreamId) -> Option<mpsc::Sender<Control>> {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, control| !control.is_closed());
+        sessions.get(stream).cloned()
+    }
+
+    fn live(&self) -> usize {
+        let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+        sessions.retain(|_, control| !control.is_closed());
+        sessions.len()
+    }
+
+    async fn begin(&self, stream: StreamId, publisher: Publisher) {
+        let session = new_session_id(self.context.clock.now().wall);
+        let setup = self.setup(stream.clone(), session.clone());
+        self.clear_earlier(&stream, &session, setup.hold).await;
+        let (control, requests) = mpsc::channel(CONTROLS);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
+        let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
+        while let Some(ended) = tasks.try_join_next() {
+            if let Err(error) = ended {
+                tracing::error!(%error, "session task failed");
+            }
+        }
+        tasks.spawn(session::run(setup, self.context.clone(), publisher, requests));
+    }
+
+    /// Objects of this stream's earlier sessions go once nobody can be watching them any more.
+    async fn clear_earlier(&self, stream: &StreamId, session: &SessionId, hold: Duration) {
+        let prefix = Keys::stream_segments(&self.config.region, stream);
+        let own = format!("{prefix}/{session}/");
+        match self.context.store.list(&prefix).await {
+            Ok(keys) => {
+                let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
+                if !earlier.is_empty() {
+                    self.context.janitor.delete(hold, earlier);
+                }
+            }
+            Err(error) => tracing::warn!(%stream, %error, "earlier objects stay"),
+        }
+    }
+
+    fn setup(&self, stream: StreamId, session: SessionId) -> Setup {
+        let c = &self.config;
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        // rules.md 17: window + 2 x target + 60 s.
+        let hold = seconds(c.window) + 2 * seconds(c.segment_target) + seconds(c.hold);
+        Setup {
+            region: c.region.clone(),
+            stream,
+            session,
+            timeline: Policy {
+                target: MediaTime::from_secs(c.segment_target.into()),
+                long_gop: c.long_gop,
+                passthrough_short_side: c.passthrough_short_side,
+                passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
+                can_encode: self.can_encode,
+            },
+            window: MediaTime::from_secs(c.window.into()),
+            first_row_wait: seconds(c.first_row_wait),
+            ladder: self.ladder.clone(),
+            grace: Grace { reconnect: seconds(c.reconnect_grace), end_after: seconds(c.end_after) },
+            hold,
+            // Relative to the MPD, so that it holds behind any name that the worker has.
+            utc_timing: Some("/time".into()),
+        }
+    }
+
+    /// All sessions' states, by stream id.
+    pub async fn statuses(&self) -> Vec<Status> {
+        let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let mut out = Vec::with_capacity(controls.len());
+        for control in controls {
+            out.extend(ask(&control, Control::Status).await);
+        }
+        out
+    }
+
+    /// Ends a stream at once. `false` when there is none.
+    pub async fn stop(&self, stream: &StreamId) -> bool {
+        match self.control(stream) {
+            Some(control) => control.send(Control::Stop).await.is_ok(),
+            None => false,
+        }
+    }
+
+    /// No new publishers are taken.
+    pub fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    /// Takes no new publishers from now on.
+    pub fn begin_drain(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Ends all streams and waits until everything is written. `false` when the deadline passed first.
+    pub async fn drain(&self) -> bool {
+        self.begin_drain();
+        let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        for control in controls {
+            let _ = control.send(Control::Stop).await;
+        }
+        let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
+        let deadline = Duration::from_secs(self.config.drain.into());
+        tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
+    }
+}
+
+async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {
+    let (answer, outcome) = oneshot::channel();
+    let asked = async {
+        control.send(question(answer)).await.ok()?;
+        outcome.await.ok()
+    };
+    tokio::time::timeout(ANSWER_DEADLINE, asked).await.ok().flatten()
+}
+
+/// Date and four random digits: sorts by age, and two workers do not collide.
+fn new_session_id(now: crate::logic::time::UnixMillis) -> SessionId {
+    let date: String = now.to_string().chars().filter(|c| c.is_ascii_digit() || *c == 'T').take(15).collect();
+    let random = getrandom::u32().unwrap_or_default() & 0xffff;
+    format!("{date}-{random:04x}").parse().expect("digits, T, dash")
+}
