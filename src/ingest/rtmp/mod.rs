@@ -81,6 +81,7 @@ impl Server {
                     connections.spawn(async move { server.connection(socket, peer).await });
                 }
                 Err(error) => {
+                    self.stats.count_accept_failure();
                     // Out of descriptors as a rule. Connections that end free some; one line per episode is enough.
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "rtmp: cannot accept connections");
