@@ -200,6 +200,26 @@ async fn a_worker_that_drops_the_packets_ends_the_connection() {
     bench.assert_ended(Cause::Worker);
 }
 
+#[test]
+fn shutdown_closes_the_door_and_leaves_publishers_to_the_worker() {
+    guarded(async {
+        let mut bench = Bench::new(Limits::default());
+        let (address, serving) = bench.listen().await;
+        let (mut publisher, mut packets) = bench.publisher(address, "anna").await;
+        bench.shutdown.cancel();
+        while TcpStream::connect(address).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        publisher.message(0, 6, 0, VIDEO, &video(9, true)).await;
+        assert!(packets.recv().await.is_some());
+        drop(packets);
+        assert_refused(&mut publisher, Refusal::REJECTED, "the worker ended the stream").await;
+        drop(publisher);
+        serving.await.unwrap();
+        assert_eq!((bench.stats.open(), bench.stats.ended(Cause::Worker)), (0, 1));
+    });
+}
+
 #[tokio::test(start_paused = true)]
 async fn each_deadline_ends_the_connection_at_its_time() {
     let limits = Limits { setup_ms: 7000, verdict_ms: 4000, write_ms: 3000, idle_ms: 5000, ..Limits::default() };
