@@ -1,1 +1,7 @@
 //! Access units to CMAF init and media segments (ISO/IEC 23000-19). Pure: bytes in, bytes out.
+
+pub mod aac;
+pub mod fragment;
+pub mod h264;
+pub mod init;
+pub mod packager;

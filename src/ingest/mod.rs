@@ -8,9 +8,9 @@ pub mod rtmp;
 
 use std::net::SocketAddr;
 
-use bytes::Bytes;
 use tokio::sync::{mpsc, oneshot};
 
+pub use crate::logic::packet::{Metadata, Packet};
 use crate::secret::Secret;
 
 /// Somebody wants to publish. Dropping it refuses.
@@ -53,46 +53,4 @@ impl Refusal {
     pub const BAD_NAME: &'static str = "NetStream.Publish.BadName";
     /// Not now or not like this: the worker is full or stopping, or the media are of a kind that it does not take.
     pub const REJECTED: &'static str = "NetStream.Publish.Rejected";
-}
-
-/// What a publisher sent, parsed and bounded but not judged. Times are RTMP's: milliseconds modulo 2^32.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Packet {
-    /// `onMetaData`, as far as we use it.
-    Metadata(Metadata),
-    /// AVCDecoderConfigurationRecord.
-    VideoConfig(Bytes),
-    /// One H.264 access unit, NAL units behind 4-byte (or as the record says) lengths.
-    Video {
-        /// Decode time.
-        time: u32,
-        /// Composition time offset, milliseconds.
-        composition: i32,
-        /// The tag claims a key frame.
-        key: bool,
-        /// NAL units.
-        data: Bytes,
-    },
-    /// AudioSpecificConfig.
-    AudioConfig(Bytes),
-    /// One raw AAC frame.
-    Audio {
-        /// Presentation time.
-        time: u32,
-        /// The frame.
-        data: Bytes,
-    },
-    /// The publisher said goodbye (FCUnpublish, deleteStream). A channel that closes without it is a cut connection.
-    Unpublish,
-}
-
-/// What `onMetaData` claims; advice only, nothing in it is trusted.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Metadata {
-    /// `videodatarate`, bits per second.
-    pub video_bitrate: Option<u64>,
-    /// `audiodatarate`, bits per second.
-    pub audio_bitrate: Option<u64>,
-    /// `framerate` in thousandths.
-    pub frame_rate_milli: Option<u32>,
 }

@@ -1,7 +1,19 @@
 //! Every decision about media, playlists and processes, as pure machines: no tokio, GStreamer, object store, files, environment,
 //! clock or logging in here. `now` is an argument; what happened is a return value.
 
+pub mod audio;
+pub mod backoff;
+pub mod encoding;
+pub mod facts;
 pub mod ladder;
+pub mod lifecycle;
+pub mod mapper;
 pub mod model;
+pub mod packet;
 pub mod playlist;
+pub mod recipe;
+pub mod render;
+pub mod stream;
+pub mod template;
 pub mod time;
+pub mod timeline;

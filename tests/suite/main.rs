@@ -1,4 +1,7 @@
-//! All tests that need more than one module: one binary, because each further one costs a link of the whole crate.
+//! Tests of whole processes and of golden files. One binary, so that the crate is linked once.
 
+#[cfg(feature = "gst")]
+mod codec;
+mod golden;
 mod raw_rtmp;
 mod rtmp;

@@ -1,2 +1,89 @@
-//! weir
-fn main() {}
+//! `weir-codec`: decodes, scales and encodes live streams for the supervisor. The only program here that names GStreamer.
+//!
+//! It is started by the supervisor with one end of a Unix socket pair as its standard input, reads [`weir::link::wire`] messages from it
+//! and answers on it. It knows no stream keys, no object names, no playlists, and not why a rung exists. Standard error is its log.
+//!
+//! Exit status: 0 when the supervisor closed the link, 2 when the supervisor sent what this version cannot read (or bad arguments), 1 when GStreamer
+//! does not start.
+
+mod beat;
+mod inventory;
+mod link;
+mod pipeline;
+mod tap;
+mod ticks;
+
+use std::io::Write;
+use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
+use std::process::ExitCode;
+
+use clap::Parser;
+
+/// Arguments. Without any, the link is served on standard input.
+#[derive(Debug, Parser)]
+#[command(name = "weir-codec", version)]
+struct Arguments {
+    /// Print what GStreamer offers here as JSON, and exit.
+    #[arg(long)]
+    inventory: bool,
+    /// Exit unless this process is the parent: closes the gap between fork and the request to die with the parent.
+    #[arg(long, value_name = "PID", env = "WEIR_CODEC_PARENT")]
+    parent: Option<i32>,
+}
+
+/// One line for the log.
+pub(crate) fn log(line: &str) {
+    // The log is all that is left to tell about a failure to log.
+    let _ = writeln!(std::io::stderr(), "weir-codec: {line}");
+}
+
+fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    // The signal comes when the *thread* that started this process ends: the supervisor must not start it from a short-lived thread.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("cannot ask to die with the parent: {e}"))?;
+    let actual = getppid().map_or(0, Pid::as_raw_pid);
+    match expected {
+        Some(expected) if expected != actual => Err(format!("parent {expected} is gone, now it is {actual}")),
+        _ => Ok(()),
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    let linked = !arguments.inventory;
+    if linked && let Err(e) = die_with_parent(arguments.parent) {
+        log(&e);
+        return ExitCode::FAILURE;
+    }
+    if let Err(e) = gstreamer::init() {
+        log(&format!("GStreamer does not start: {e}"));
+        return ExitCode::FAILURE;
+    }
+    if arguments.inventory {
+        return print_inventory();
+    }
+    inventory::load();
+    let socket = match std::io::stdin().as_fd().try_clone_to_owned() {
+        Ok(fd) => UnixStream::from(fd),
+        Err(e) => {
+            log(&format!("standard input is no link: {e}"));
+            return ExitCode::from(2);
+        }
+    };
+    match link::serve(socket) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(e) => {
+            log(&e.to_string());
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn print_inventory() -> ExitCode {
+    let text = serde_json::to_string_pretty(&inventory::take()).unwrap_or_default();
+    match writeln!(std::io::stdout(), "{text}") {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) => ExitCode::FAILURE,
+    }
+}

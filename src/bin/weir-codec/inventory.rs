@@ -1,0 +1,67 @@
+//! What GStreamer offers on this machine, against what the templates need.
+
+use std::collections::BTreeMap;
+
+use gstreamer::prelude::*;
+use gstreamer::{self as gst, ElementFactory};
+use weir::link::wire::{Element, Inventory};
+use weir::logic::recipe;
+
+/// GStreamer's version: `1.22.0`.
+pub fn version() -> String {
+    let (major, minor, micro, _) = gst::version();
+    format!("{major}.{minor}.{micro}")
+}
+
+/// Looks at every element that a template names, once each.
+pub fn take() -> Inventory {
+    let mut elements: BTreeMap<&str, Element> = BTreeMap::new();
+    for template in recipe::ALL {
+        let written = template.elements().unwrap_or_default();
+        for need in template.needs() {
+            let element = elements.entry(need.factory).or_insert_with(|| Element {
+                name: need.factory.into(),
+                present: false,
+                missing_properties: Vec::new(),
+                package: need.package.into(),
+                role: template.role().into(),
+            });
+            // Making one is the only sure answer: a plugin file may be there and its libraries not.
+            let Some(made) = ElementFactory::find(need.factory).and_then(|f| f.create().build().ok()) else { continue };
+            element.present = true;
+            let set = written.iter().filter(|e| e.factory == need.factory).flat_map(|e| &e.properties);
+            for property in set.filter(|p| made.find_property(p).is_none()) {
+                if !element.missing_properties.contains(property) {
+                    element.missing_properties.push(property.clone());
+                }
+            }
+        }
+    }
+    Inventory { gstreamer: version(), elements: elements.into_values().collect() }
+}
+
+/// Loads every plugin that the templates need, so that starting a stream opens no file.
+pub fn load() {
+    for template in recipe::ALL {
+        for need in template.needs() {
+            if let Some(factory) = ElementFactory::find(need.factory) {
+                // What cannot be loaded is told when a plan asks for it.
+                let _ = factory.load();
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_element_and_property_of_the_templates_exists() {
+        gst::init().unwrap();
+        for element in take().elements {
+            assert!(element.present, "{element:?}");
+            assert!(element.missing_properties.is_empty(), "{element:?}");
+        }
+    }
+}

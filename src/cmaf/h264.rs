@@ -1,0 +1,178 @@
+//! What we read of H.264: the decoder configuration record and the types of an access unit's NAL units. Pure and bounded.
+//!
+//! Parameter sets are parsed by `h264-reader`; everything comes from a stranger, so every failure is a typed error.
+
+use bytes::Bytes;
+use h264_reader::avcc::AvcDecoderConfigurationRecord;
+use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
+
+use crate::logic::model::{FrameRate, VideoFormat};
+
+/// Why a decoder configuration record or an access unit cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum H264Error {
+    /// The record is no valid AVCDecoderConfigurationRecord, or its SPS is broken.
+    #[error("decoder configuration record: {0}")]
+    Record(String),
+    /// Parameter sets that we do not offer to players (rules.md 28 has the GPU's reasons).
+    #[error("{0} H.264 is not supported")]
+    Unsupported(&'static str),
+    /// Larger or smaller than anything that a level of H.264 allows in practice.
+    #[error("picture of {width}x{height} is outside 16x16 to 8192x8192")]
+    Size {
+        /// Luma samples.
+        width: u32,
+        /// Luma samples.
+        height: u32,
+    },
+    /// The NAL unit lengths do not add up to the access unit.
+    #[error("NAL unit lengths do not fit the access unit")]
+    Lengths,
+}
+
+/// A longer record cannot come from a real encoder: 31 SPS and 255 PPS are allowed, one of each is what is used (about 50 bytes).
+const MAX_RECORD: usize = 4096;
+
+/// Reads an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1).
+///
+/// `fallback_fps` is used where the SPS has no timing information.
+///
+/// # Errors
+/// [`H264Error`] for a broken record and for streams that cannot be passed on: NAL lengths other than 4 bytes, interlaced pictures.
+pub fn read_record(avcc: &Bytes, fallback_fps: Option<FrameRate>) -> Result<VideoFormat, H264Error> {
+    let broken = |e: &dyn std::fmt::Debug| H264Error::Record(format!("{e:?}").chars().take(120).collect());
+    if avcc.len() > MAX_RECORD {
+        return Err(H264Error::Record(format!("{} bytes long", avcc.len())));
+    }
+    let record = AvcDecoderConfigurationRecord::try_from(&avcc[..]).map_err(|e| broken(&e))?;
+    if avcc.get(4).is_none_or(|b| b & 3 != 3) {
+        // Every RTMP sender writes 4; shorter ones would have to be rewritten sample by sample.
+        return Err(H264Error::Unsupported("short NAL unit length"));
+    }
+    let context = record.create_context().map_err(|e| broken(&e))?;
+    let sps = context.sps().next().ok_or_else(|| H264Error::Record("no SPS".into()))?;
+    let (width, height) = sps.pixel_dimensions().map_err(|e| broken(&e))?;
+    if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
+        return Err(H264Error::Size { width, height });
+    }
+    if !matches!(sps.frame_mbs_flags, FrameMbsFlags::Frames) {
+        return Err(H264Error::Unsupported("interlaced"));
+    }
+    let fps = timing(sps).or(fallback_fps).unwrap_or(FrameRate::whole(30));
+    let profile: u8 = sps.profile_idc.into();
+    let constraints = avcc.get(2).copied().unwrap_or(0);
+    let codec = format!("avc1.{profile:02x}{constraints:02x}{:02x}", sps.level_idc);
+    Ok(VideoFormat { width, height, fps, codec, avcc: avcc.clone() })
+}
+
+/// The frame rate of the SPS's VUI (ITU-T H.264, E.2.1: one frame is two ticks), if it is between 1 and 240.
+fn timing(sps: &SeqParameterSet) -> Option<FrameRate> {
+    let t = sps.vui_parameters.as_ref()?.timing_info.as_ref()?;
+    let (num, den) = (u64::from(t.time_scale), u64::from(t.num_units_in_tick).checked_mul(2)?);
+    if den == 0 || num / den.max(1) < 1 || num / den > 240 {
+        return None;
+    }
+    let divisor = gcd(num, den);
+    Some(FrameRate { num: u32::try_from(num / divisor).ok()?, den: u32::try_from(den / divisor).ok()? })
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+/// NAL unit types (ITU-T H.264, table 7-1) of an access unit whose NAL units stand behind 4-byte lengths.
+///
+/// # Errors
+/// [`H264Error::Lengths`] when a length points behind the end; an empty access unit is an error too.
+pub fn unit_types(data: &[u8]) -> Result<impl Iterator<Item = u8> + '_, H264Error> {
+    let mut rest = data;
+    while !rest.is_empty() {
+        let (length, behind) = rest.split_first_chunk::<4>().ok_or(H264Error::Lengths)?;
+        let length = u32::from_be_bytes(*length) as usize;
+        rest = behind.get(length..).ok_or(H264Error::Lengths)?;
+    }
+    if data.is_empty() {
+        return Err(H264Error::Lengths);
+    }
+    Ok(Units { rest: data })
+}
+
+/// `true` when the access unit holds an IDR slice.
+///
+/// # Errors
+/// As [`unit_types`].
+pub fn is_idr(data: &[u8]) -> Result<bool, H264Error> {
+    const IDR_SLICE: u8 = 5;
+    Ok(unit_types(data)?.any(|t| t == IDR_SLICE))
+}
+
+struct Units<'a> {
+    rest: &'a [u8],
+}
+
+impl Iterator for Units<'_> {
+    type Item = u8;
+    fn next(&mut self) -> Option<u8> {
+        loop {
+            let (length, behind) = self.rest.split_first_chunk::<4>()?;
+            let (unit, rest) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            self.rest = rest;
+            // A NAL unit of length 0 has no type; some encoders write them.
+            if let Some(first) = unit.first() {
+                return Some(first & 0x1f);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    /// A real record: x264, 1280x720, High, level 3.1, 30 fps.
+    pub(crate) const RECORD_720P30: &[u8] = &[
+        0x01, 0x64, 0x00, 0x1f, 0xff, 0xe1, 0x00, 0x1a, 0x67, 0x64, 0x00, 0x1f, 0xac, 0xd9, 0x40, 0x50, 0x05, 0xbb, 0x01, 0x10,
+        0x00, 0x00, 0x03, 0x00, 0x10, 0x00, 0x00, 0x03, 0x03, 0xc0, 0xf1, 0x83, 0x19, 0x60, 0x01, 0x00, 0x06, 0x68, 0xeb, 0xe3,
+        0xcb, 0x22, 0xc0, 0xfd, 0xf8, 0xf8, 0x00,
+    ];
+
+    #[test]
+    fn size_rate_and_codec_come_from_the_parameter_sets() {
+        let f = read_record(&Bytes::from_static(RECORD_720P30), None).unwrap();
+        assert_eq!((f.width, f.height, f.codec.as_str()), (1280, 720, "avc1.64001f"));
+        assert_eq!(f.fps, FrameRate::whole(30));
+    }
+
+    #[test]
+    fn short_lengths_are_refused_by_name() {
+        let mut record = RECORD_720P30.to_vec();
+        record[4] = 0xfd;
+        assert_eq!(read_record(&record.into(), None), Err(H264Error::Unsupported("short NAL unit length")));
+    }
+
+    #[test]
+    fn an_idr_is_found_behind_other_units_and_lies_are_refused() {
+        let unit = |t: u8| [&[0, 0, 0, 2, t, 0xff][..]].concat();
+        assert!(is_idr(&[unit(0x09), unit(0x06), unit(0x65)].concat()).unwrap());
+        assert!(!is_idr(&[unit(0x09), unit(0x41)].concat()).unwrap());
+        assert_eq!(is_idr(&[0, 0, 0, 9, 0x65]), Err(H264Error::Lengths));
+        assert_eq!(is_idr(&[0, 0, 0]), Err(H264Error::Lengths));
+        assert_eq!(is_idr(&[]), Err(H264Error::Lengths));
+    }
+
+    proptest! {
+        #[test]
+        fn mutated_records_never_panic(at in 0usize..60, value in any::<u8>(), cut in 0usize..60) {
+            let mut record = RECORD_720P30.to_vec();
+            if let Some(b) = record.get_mut(at) { *b = value }
+            record.truncate(cut);
+            let _ = read_record(&record.into(), None);
+        }
+
+        #[test]
+        fn random_units_never_panic(data in proptest::collection::vec(any::<u8>(), 0..64)) {
+            let _ = is_idr(&data);
+        }
+    }
+}

@@ -1,0 +1,172 @@
+//! Init segments: `ftyp` and `moov` of one track (ISO/IEC 23000-19, 7.3.1), boxes by `mp4-atom`.
+
+use bytes::Bytes;
+use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
+use mp4_atom::{
+    Atom, Audio, Avc1, Avcc, Codec, Compressor, Decode, Dinf, Dref, DrefEntry, Encode, Esds, FixedPoint, Ftyp, Hdlr, Mdhd,
+    Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
+};
+use sha2::{Digest, Sha256};
+
+use crate::logic::model::{AudioFormat, VideoFormat};
+use crate::logic::playlist::Format;
+
+/// Why no init segment can be written.
+#[derive(Debug, thiserror::Error)]
+#[error("init segment: {0}")]
+pub struct InitError(#[from] mp4_atom::Error);
+
+/// The only track of every file that we write.
+pub const TRACK_ID: u32 = 1;
+
+/// The init segment of a track.
+///
+/// # Errors
+/// [`InitError`] when the decoder configuration record cannot be put into a box.
+pub fn write(format: &Format) -> Result<Bytes, InitError> {
+    let mut out = Vec::with_capacity(1024);
+    let ftyp = Ftyp {
+        major_brand: b"cmf2".into(),
+        minor_version: 0,
+        compatible_brands: vec![b"iso6".into(), b"cmfc".into(), b"cmf2".into(), b"mp41".into()],
+    };
+    ftyp.encode(&mut out)?;
+    moov(format)?.encode(&mut out)?;
+    Ok(out.into())
+}
+
+/// The name part of an init segment's key: the first 8 hexadecimal digits of its SHA-256 (rules.md 5).
+pub fn content_hash(init: &[u8]) -> String {
+    Sha256::digest(init).iter().take(4).map(|b| format!("{b:02x}")).collect()
+}
+
+fn moov(format: &Format) -> Result<Moov, InitError> {
+    let timescale = format.timescale().hz();
+    let (codec, handler, width, height) = match format {
+        Format::Video(v) => (video(v)?, b"vide", v.width, v.height),
+        Format::Audio(a) => (audio(a), b"soun", 0, 0),
+    };
+    let is_video = matches!(format, Format::Video(_));
+    let side = |n: u32| FixedPoint::from(u16::try_from(n).unwrap_or(u16::MAX));
+    Ok(Moov {
+        mvhd: Mvhd { timescale, rate: 1.into(), volume: 1.into(), next_track_id: TRACK_ID + 1, ..Default::default() },
+        mvex: Some(Mvex {
+            trex: vec![Trex { track_id: TRACK_ID, default_sample_description_index: 1, ..Default::default() }],
+            ..Default::default()
+        }),
+        trak: vec![Trak {
+            tkhd: Tkhd {
+                track_id: TRACK_ID,
+                enabled: true,
+                in_movie: true,
+                volume: u8::from(!is_video).into(),
+                width: side(width),
+                height: side(height),
+                ..Default::default()
+            },
+            mdia: Mdia {
+                mdhd: Mdhd { timescale, language: "und".into(), ..Default::default() },
+                hdlr: Hdlr { handler: handler.into(), name: "Weir".into() },
+                minf: Minf {
+                    vmhd: is_video.then(Vmhd::default),
+                    smhd: (!is_video).then(Smhd::default),
+                    dinf: Dinf { dref: Dref { entries: vec![DrefEntry::Url(Url { location: String::new() })] } },
+                    stbl: Stbl { stsd: Stsd { codecs: vec![codec] }, stco: Some(Default::default()), ..Default::default() },
+                    ..Default::default()
+                },
+            },
+            ..Default::default()
+        }],
+        ..Default::default()
+    })
+}
+
+fn video(v: &VideoFormat) -> Result<Codec, InitError> {
+    let mut body = &v.avcc[..];
+    let avcc = Avcc::decode_body(&mut body)?;
+    let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    Ok(Codec::Avc1(Avc1 {
+        visual: Visual {
+            data_reference_index: 1,
+            width: side(v.width),
+            height: side(v.height),
+            compressor: Compressor::from(""),
+            ..Default::default()
+        },
+        avcc,
+        btrt: None,
+        colr: None,
+        pasp: None,
+        taic: None,
+        fiel: None,
+        spatial: None,
+    }))
+}
+
+fn audio(a: &AudioFormat) -> Codec {
+    Codec::Mp4a(Mp4a {
+        audio: Audio {
+            data_reference_index: 1,
+            channel_count: u16::from(a.channels),
+            sample_size: 16,
+            // The field holds 16 bits; a higher rate is written as 0 and read from the AudioSpecificConfig.
+            sample_rate: u16::try_from(a.rate.hz()).unwrap_or(0).into(),
+        },
+        esds: Esds {
+            es_desc: EsDescriptor {
+                es_id: 0,
+                dec_config: DecoderConfig {
+                    // ISO/IEC 14496-1: 0x40 is MPEG-4 audio, stream type 5 is audio
+                    object_type_indication: 0x40,
+                    stream_type: 5,
+                    dec_specific: Some(DecoderSpecific { raw: a.asc.to_vec(), ..Default::default() }),
+                    ..Default::default()
+                },
+                sl_config: SLConfig::default(),
+                ..Default::default()
+            },
+        },
+        btrt: None,
+        taic: None,
+    })
+}
+
+/// Reads an init segment back, for tests: its `moov`.
+///
+/// # Errors
+/// [`InitError`] when it is none.
+pub fn parse(init: &[u8]) -> Result<Moov, InitError> {
+    let mut rest = init;
+    let _ = Ftyp::decode(&mut rest)?;
+    Ok(Moov::decode(&mut rest)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmaf::aac;
+    use crate::cmaf::h264::{read_record, tests::RECORD_720P30};
+
+    #[test]
+    fn the_decoder_configuration_survives_byte_for_byte() {
+        let format = read_record(&Bytes::from_static(RECORD_720P30), None).unwrap();
+        let init = write(&Format::Video(format)).unwrap();
+        assert!(init.windows(RECORD_720P30.len()).any(|w| w == RECORD_720P30));
+        let moov = parse(&init).unwrap();
+        assert_eq!(moov.trak[0].mdia.mdhd.timescale, 90_000);
+        assert!(moov.trak[0].edts.is_none(), "no edit list (rules.md 6)");
+    }
+
+    #[test]
+    fn audio_counts_in_its_own_rate() {
+        let moov = parse(&write(&Format::Audio(aac::silent_format())).unwrap()).unwrap();
+        assert_eq!(moov.trak[0].mdia.mdhd.timescale, 48_000);
+    }
+
+    #[test]
+    fn names_depend_on_content_only() {
+        let a = write(&Format::Audio(aac::silent_format())).unwrap();
+        assert_eq!(content_hash(&a), content_hash(&write(&Format::Audio(aac::silent_format())).unwrap()));
+        assert_eq!(content_hash(&a).len(), 8);
+    }
+}

@@ -1,0 +1,221 @@
+//! The audio rendition's clock. Pure.
+//!
+//! Copied AAC counts samples from an anchor; the publisher's milliseconds only detect error (rules.md 11). Where audio is absent, canned silence keeps the
+//! rendition going (rules.md 10).
+
+use std::collections::VecDeque;
+
+use bytes::Bytes;
+
+use super::model::{AudioFormat, AudioUnit};
+use super::time::MediaTime;
+use crate::cmaf::aac::{self, FRAME};
+
+/// Audio further than this from the publisher's clock is corrected by one frame (rules.md 11).
+const MAX_ERROR: MediaTime = MediaTime::from_millis(60);
+
+/// Audio absent for longer is filled with silence (rules.md 10).
+const PATIENCE: MediaTime = MediaTime::from_millis(500);
+
+/// Frames that wait for the video's horizon at the most: 10 s at 96 kHz.
+const MAX_WAITING: usize = 1000;
+
+/// A frame at its place: start in samples of the format's rate.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Frame {
+    /// Start, samples.
+    pub start: i64,
+    /// Raw AAC.
+    pub data: Bytes,
+}
+
+/// What was done to the publisher's audio, for the status page.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Repairs {
+    /// Frames of silence put in.
+    pub filled: u64,
+    /// Frames left out.
+    pub dropped: u64,
+}
+
+/// One format's run of frames.
+#[derive(Debug)]
+pub struct AudioTrack {
+    format: AudioFormat,
+    /// No audio ever came: fill without waiting.
+    silent: bool,
+    /// Where the next frame goes, in samples.
+    next: i64,
+    waiting: VecDeque<AudioUnit>,
+    repairs: Repairs,
+}
+
+impl AudioTrack {
+    /// Begins with the first frame at or after `start`. `silent` for a stream that brings no audio.
+    pub fn new(format: AudioFormat, silent: bool, start: MediaTime) -> Self {
+        let floor = start.in_scale(format.rate);
+        // the first whole sample that is not before the cut
+        let next = if MediaTime::from_scale(floor, format.rate) < start { floor + 1 } else { floor };
+        Self { format, silent, next, waiting: VecDeque::new(), repairs: Repairs::default() }
+    }
+
+    /// The format of every frame of this track.
+    pub fn format(&self) -> &AudioFormat {
+        &self.format
+    }
+
+    /// What was done so far.
+    pub fn repairs(&self) -> Repairs {
+        self.repairs
+    }
+
+    /// A frame came; it waits until [`AudioTrack::release`].
+    pub fn push(&mut self, unit: AudioUnit) {
+        self.silent = false;
+        if self.waiting.len() < MAX_WAITING {
+            self.waiting.push_back(unit);
+        }
+    }
+
+    /// Frames before `horizon`: no cut can come before it any more, as every later picture is decoded after it.
+    pub fn release(&mut self, horizon: MediaTime) -> Vec<Frame> {
+        let mut out = Vec::new();
+        while self.waiting.front().is_some_and(|u| u.pts < horizon) {
+            let Some(unit) = self.waiting.pop_front() else { break };
+            self.place(unit, &mut out);
+        }
+        let patience = if self.silent { MediaTime::ZERO } else { PATIENCE };
+        if self.waiting.is_empty() {
+            self.fill(horizon - patience, &mut out);
+        }
+        out
+    }
+
+    /// The track ends at `end`: what waits is placed, and a hole before `end` is filled.
+    pub fn finish(&mut self, end: MediaTime) -> Vec<Frame> {
+        let mut out = Vec::new();
+        while let Some(unit) = self.waiting.pop_front() {
+            if unit.pts < end {
+                self.place(unit, &mut out);
+            }
+        }
+        self.fill(end - MAX_ERROR, &mut out);
+        out
+    }
+
+    fn place(&mut self, unit: AudioUnit, out: &mut Vec<Frame>) {
+        let error = unit.pts - MediaTime::from_scale(self.next, self.format.rate);
+        if error < MediaTime::ZERO - MAX_ERROR {
+            self.repairs.dropped += 1;
+            return;
+        }
+        if error > PATIENCE {
+            self.fill(unit.pts, out);
+        } else if error > MAX_ERROR {
+            self.fill_one(out);
+        }
+        out.push(Frame { start: self.next, data: unit.data });
+        self.next += FRAME;
+    }
+
+    fn fill(&mut self, until: MediaTime, out: &mut Vec<Frame>) {
+        while MediaTime::from_scale(self.next + FRAME, self.format.rate) <= until {
+            if !self.fill_one(out) {
+                // Nothing canned for this layout: leave the hole and go on behind it, on the frame grid.
+                let hole = until.in_scale(self.format.rate).saturating_sub(self.next);
+                self.next += hole / FRAME * FRAME;
+                return;
+            }
+        }
+    }
+
+    fn fill_one(&mut self, out: &mut Vec<Frame>) -> bool {
+        let Some(data) = aac::silence(self.format.channels) else { return false };
+        out.push(Frame { start: self.next, data });
+        self.next += FRAME;
+        self.repairs.filled += 1;
+        true
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    fn track() -> AudioTrack {
+        AudioTrack::new(aac::silent_format(), false, MediaTime::ZERO)
+    }
+
+    fn unit(ms: i64) -> AudioUnit {
+        AudioUnit { pts: MediaTime::from_millis(ms), data: Bytes::from_static(b"aac") }
+    }
+
+    #[test]
+    fn frames_are_counted_not_timed() {
+        let mut t = track();
+        for n in 0..1000i64 {
+            t.push(unit(n * 1024 / 48));
+        }
+        let frames = t.release(MediaTime::from_secs(30));
+        let heard: Vec<_> = frames.iter().filter(|f| &f.data[..] == b"aac").map(|f| f.start).collect();
+        assert_eq!(heard, (0..1000).map(|n| n * 1024).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn audio_waits_for_the_horizon() {
+        let mut t = track();
+        t.push(unit(0));
+        t.push(unit(21));
+        assert_eq!(t.release(MediaTime::from_millis(20)).len(), 1);
+        assert_eq!(t.release(MediaTime::from_millis(22)).len(), 1);
+    }
+
+    #[test]
+    fn a_hole_over_half_a_second_is_filled_with_silence() {
+        let mut t = track();
+        t.push(unit(0));
+        assert_eq!(t.release(MediaTime::from_millis(500)).len(), 1, "patience");
+        let filled = t.release(MediaTime::from_millis(2500));
+        assert!((2000 - 64..=2000).contains(&(filled.len() as i64 * 1024 / 48)), "{}", filled.len());
+        t.push(unit(2600));
+        let frames = t.release(MediaTime::from_millis(2700));
+        let at = MediaTime::from_scale(frames.last().unwrap().start, t.format().rate).millis();
+        assert!((2600 - at).abs() <= 60, "{at}");
+    }
+
+    #[test]
+    fn a_stream_without_audio_is_filled_at_once() {
+        let mut t = AudioTrack::new(aac::silent_format(), true, MediaTime::ZERO);
+        assert_eq!(t.release(MediaTime::from_secs(1)).len(), 46);
+    }
+
+    #[test]
+    fn a_clock_that_runs_away_is_followed_frame_by_frame() {
+        let mut t = track();
+        // 0.5 % fast: 12 minutes are 3.6 s off
+        for n in 0..33_750i64 {
+            t.push(unit(n * 1024 * 1005 / (48 * 1000)));
+            t.release(MediaTime::from_secs(1_000_000).min(MediaTime::from_millis(n * 1024 * 1005 / (48 * 1000) + 1)));
+        }
+        assert!((160..=180).contains(&t.repairs().filled), "{:?}", t.repairs());
+        assert_eq!(t.repairs().dropped, 0);
+    }
+
+    proptest! {
+        #[test]
+        fn the_error_stays_small_whatever_comes(steps in proptest::collection::vec(0i64..900, 1..300)) {
+            let mut t = track();
+            let mut now = 0;
+            for s in steps {
+                now += s;
+                t.push(unit(now));
+                let frames = t.release(MediaTime::from_millis(now + 1));
+                prop_assert!(frames.windows(2).all(|w| w[1].start == w[0].start + FRAME));
+            }
+            prop_assert!(t.waiting.is_empty());
+            let end = MediaTime::from_scale(t.next, t.format.rate).millis();
+            prop_assert!(end - now <= 60 + 22 + 22, "ahead by {}", end - now);
+        }
+    }
+}

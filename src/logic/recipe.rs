@@ -1,0 +1,378 @@
+//! From a plan to the text of a GStreamer pipeline: which templates, in which order, with which values. Pure; compiles without GStreamer.
+//!
+//! Every value comes from a typed field, and the names of elements are made here: no text from outside reaches the parser.
+
+use std::str::FromStr;
+
+use h264_reader::avcc::AvcDecoderConfigurationRecord;
+use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
+
+use super::ladder::Rung;
+use super::model::VideoFormat;
+use super::template::{Name, Template, TemplateError, Value};
+
+macro_rules! template {
+    ($file:literal) => {
+        Template { file: $file, text: include_str!(concat!("../../pipelines/", $file)) }
+    };
+}
+
+/// The publisher's H.264 to raw pictures.
+pub const DECODE: Template = template!("decode-sw.gst");
+/// For sources with fields.
+pub const DEINTERLACE: Template = template!("deinterlace-sw.gst");
+/// Half the frame rate.
+pub const HALVE: Template = template!("halve.gst");
+/// One size.
+pub const SCALE: Template = template!("scale-sw.gst");
+/// One rung.
+pub const RUNG: Template = template!("rung-h264-sw.gst");
+
+/// Every template there is.
+pub const ALL: [Template; 5] = [DECODE, DEINTERLACE, HALVE, SCALE, RUNG];
+
+/// The ladder that is used when none is configured.
+pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
+
+/// The element that takes access units.
+pub const SOURCE: &str = "source";
+/// The tee behind the decoder: all raw pictures pass its sink pad, each once.
+pub const DECODED: Name = Name("decoded", 0);
+/// The appsinks are `rung0`, `rung1`, ... in the order of the plan.
+pub const SINK: &str = "rung";
+
+/// Compressed bytes in front of the decoder: one second at 16 Mbit/s, twice the highest rate that is passed through by default.
+const QUEUE_BYTES: u64 = 2_000_000;
+/// Raw pictures in front of each scaler: enough to let threads overlap, 12 MB of 1080p at the most.
+const QUEUE_DEPTH: u64 = 4;
+/// Seconds between key frames that nobody asked for. Above the longest segment (5 s, rules.md 3), so that only cuts make key frames.
+const KEY_INTERVAL_SECS: u64 = 10;
+/// As many as the largest plan; also keeps the rung's index in a byte of the link.
+const MAX_RUNGS: usize = 16;
+/// Longest side of a rung, luma samples: level 6.2 of H.264 ends at 8192 x 4320.
+const MAX_SIDE: u32 = 8192;
+/// Shapes that differ by less than this are rounding of sizes to even numbers (one step of two samples in 64), in thousandths.
+const SHAPE_TOLERANCE: u64 = 32;
+
+/// x264's presets from the fastest; `slower` and beyond are no live presets.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[allow(missing_docs, reason = "the names are x264's")]
+pub enum Preset {
+    Ultrafast,
+    Superfast,
+    Veryfast,
+    Faster,
+    Fast,
+    Medium,
+    Slow,
+}
+
+impl Preset {
+    const NAMES: [(Self, &'static str); 7] = [
+        (Self::Ultrafast, "ultrafast"),
+        (Self::Superfast, "superfast"),
+        (Self::Veryfast, "veryfast"),
+        (Self::Faster, "faster"),
+        (Self::Fast, "fast"),
+        (Self::Medium, "medium"),
+        (Self::Slow, "slow"),
+    ];
+
+    fn word(self) -> &'static str {
+        Self::NAMES.iter().find(|(p, _)| *p == self).map_or("veryfast", |(_, name)| name)
+    }
+}
+
+impl FromStr for Preset {
+    type Err = RecipeError;
+    fn from_str(s: &str) -> Result<Self, RecipeError> {
+        let found = Self::NAMES.iter().find(|(_, name)| *name == s);
+        found.map(|(p, _)| *p).ok_or_else(|| RecipeError::Preset(s.chars().take(40).collect()))
+    }
+}
+
+/// Settings of the software path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Software {
+    /// Speed against quality.
+    pub preset: Preset,
+    /// Threads of each encoder, 1 to 16.
+    pub threads: u8,
+    /// Threads of the decoder, 1 to 16.
+    pub decoder_threads: u8,
+}
+
+/// Why a plan cannot be made into a pipeline.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum RecipeError {
+    /// A template of this program is wrong.
+    #[error(transparent)]
+    Template(#[from] TemplateError),
+    /// No such preset here.
+    #[error("{0:?} is no preset: ultrafast, superfast, veryfast, faster, fast, medium, slow")]
+    Preset(String),
+    /// A number is outside its range.
+    #[error("{what} is {value}, outside {min} to {max}")]
+    Range {
+        /// Which number.
+        what: &'static str,
+        /// Its value.
+        value: u64,
+        /// Least allowed.
+        min: u64,
+        /// Most allowed.
+        max: u64,
+    },
+    /// A side that is not even: 4:2:0 pictures have none such.
+    #[error("{width}x{height} has an odd side")]
+    Odd {
+        /// Luma samples.
+        width: u32,
+        /// Luma samples.
+        height: u32,
+    },
+}
+
+fn within(what: &'static str, value: u64, min: u64, max: u64) -> Result<u64, RecipeError> {
+    if (min..=max).contains(&value) { Ok(value) } else { Err(RecipeError::Range { what, value, min, max }) }
+}
+
+/// What the parameter sets say about the picture's shape.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Shape {
+    /// Sample aspect ratio, width over height; 1:1 when absent or unreadable.
+    sar: (u64, u64),
+    /// Fields may occur.
+    interlaced: bool,
+}
+
+fn shape(avcc: &[u8]) -> Shape {
+    let sps = AvcDecoderConfigurationRecord::try_from(avcc).ok().and_then(|record| record.create_context().ok());
+    let Some(sps) = sps.as_ref().and_then(|context| context.sps().next()) else {
+        return Shape { sar: (1, 1), interlaced: false };
+    };
+    let sar = |s: &SeqParameterSet| s.vui_parameters.as_ref()?.aspect_ratio_info.as_ref()?.get();
+    let sar = sar(sps).filter(|&(w, h)| w > 0 && h > 0).unwrap_or((1, 1));
+    Shape { sar: (u64::from(sar.0), u64::from(sar.1)), interlaced: matches!(sps.frame_mbs_flags, FrameMbsFlags::Fields { .. }) }
+}
+
+/// Whether the source's displayed shape is another than the rung's (whose samples are square).
+fn differs(source: &VideoFormat, sar: (u64, u64), rung: &Rung) -> bool {
+    let theirs = u64::from(source.width) * sar.0 * u64::from(rung.height);
+    let ours = u64::from(source.height) * sar.1 * u64::from(rung.width);
+    theirs.abs_diff(ours).saturating_mul(1000) > ours.max(theirs).saturating_mul(SHAPE_TOLERANCE)
+}
+
+/// A place in the pipeline where pictures of one size and rate can be taken.
+#[derive(Debug, Clone, Copy)]
+struct Node {
+    name: Name,
+    width: u32,
+    height: u32,
+    halved: bool,
+    /// The source's own picture, whose shape may differ from the rungs'.
+    original: bool,
+}
+
+/// The text of the pipeline of one stream. Its names are [`SOURCE`], [`DECODED`] and [`SINK`] with the rung's number.
+///
+/// Sizes cascade: each rung is scaled from the smallest picture before it that is large enough, which saves a fifth of the work of decoding
+/// and scaling against scaling each from the source (measured). A rung of full rate never takes from one of half rate.
+///
+/// # Errors
+/// [`RecipeError`] when a number of the plan is outside its range.
+pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Result<String, RecipeError> {
+    within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
+    let threads = within("encoder threads", software.threads.into(), 1, 16)?;
+    let decoder_threads = within("decoder threads", software.decoder_threads.into(), 1, 16)?;
+    let shape = shape(&source.avcc);
+
+    let mut text = DECODE.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("threads", Value::Number(decoder_threads))])?;
+    if shape.interlaced {
+        text += " ! ";
+        text += &DEINTERLACE.fill(&[])?;
+    }
+    text += &format!(" ! tee name={DECODED}");
+
+    let mut nodes = vec![Node { name: DECODED, width: source.width, height: source.height, halved: false, original: true }];
+    for (index, rung) in rungs.iter().enumerate() {
+        let mut from = best(&nodes, rung);
+        if rung.halved && !from.halved {
+            let half = Node { name: Name("half", index), halved: true, ..from };
+            text += " ";
+            text += &HALVE.fill(&[("from", Value::Name(from.name)), ("to", Value::Name(half.name))])?;
+            nodes.push(half);
+            from = half;
+        }
+        let scaled =
+            Node { name: Name("size", index), width: rung.width, height: rung.height, halved: rung.halved, original: false };
+        text += " ";
+        text += &scale(&from, &scaled, from.original && differs(source, shape.sar, rung))?;
+        text += " ";
+        text += &encode(scaled.name, index, rung, software.preset, threads)?;
+        nodes.push(scaled);
+    }
+    Ok(text)
+}
+
+/// The smallest picture that has the rung's frames and is not smaller than the rung.
+fn best(nodes: &[Node], rung: &Rung) -> Node {
+    let enough = |n: &&Node| {
+        let large = n.width >= rung.width && n.height >= rung.height;
+        n.halved <= rung.halved && (large || n.original)
+    };
+    // Of equal ones: with the right frames already, and converted to the rungs' format already.
+    let area = |n: &&Node| (u64::from(n.width) * u64::from(n.height), n.halved != rung.halved, n.original);
+    nodes.iter().filter(enough).min_by_key(area).copied().unwrap_or(nodes[0])
+}
+
+fn scale(from: &Node, to: &Node, borders: bool) -> Result<String, RecipeError> {
+    if !to.width.is_multiple_of(2) || !to.height.is_multiple_of(2) {
+        return Err(RecipeError::Odd { width: to.width, height: to.height });
+    }
+    Ok(SCALE.fill(&[
+        ("from", Value::Name(from.name)),
+        ("to", Value::Name(to.name)),
+        ("depth", Value::Number(QUEUE_DEPTH)),
+        ("width", Value::Number(within("width", to.width.into(), 2, MAX_SIDE.into())?)),
+        ("height", Value::Number(within("height", to.height.into(), 2, MAX_SIDE.into())?)),
+        ("borders", Value::Flag(borders)),
+    ])?)
+}
+
+fn encode(from: Name, index: usize, rung: &Rung, preset: Preset, threads: u64) -> Result<String, RecipeError> {
+    // GstX264Enc's limits: 2048000 kbit/s. 500 Mbit/s is the most that level 6.2 allows for High (table A-1, with its factor).
+    let kbps = within("kbps", rung.kbps.into(), 1, 500_000)?;
+    let max_kbps = within("max_kbps", rung.max_kbps.into(), kbps, 1_000_000)?;
+    let fps_num = within("frame rate numerator", rung.fps.num.into(), 1, 1_000_000)?;
+    let fps_den = within("frame rate denominator", rung.fps.den.into(), 1, 1_000_000)?;
+    Ok(RUNG.fill(&[
+        ("from", Value::Name(from)),
+        ("sink", Value::Name(Name(SINK, index))),
+        ("fps_num", Value::Number(fps_num)),
+        ("fps_den", Value::Number(fps_den)),
+        ("preset", Value::Word(preset.word())),
+        ("threads", Value::Number(threads)),
+        ("kbps", Value::Number(kbps)),
+        ("max_kbps", Value::Number(max_kbps)),
+        // one second at the highest rate
+        ("vbv_kbit", Value::Number(max_kbps)),
+        ("key_interval", Value::Number((fps_num * KEY_INTERVAL_SECS).div_ceil(fps_den))),
+    ])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::ladder::{self, Ladder, Source};
+    use crate::logic::model::FrameRate;
+    use std::collections::BTreeSet;
+
+    fn format(width: u32, height: u32) -> VideoFormat {
+        VideoFormat { width, height, fps: FrameRate::whole(60), codec: String::new(), avcc: bytes::Bytes::new() }
+    }
+
+    fn rung(width: u32, height: u32, halved: bool) -> Rung {
+        let fps = if halved { FrameRate::whole(30) } else { FrameRate::whole(60) };
+        Rung { name: format!("{height}p").parse().unwrap(), width, height, fps, halved, kbps: 700, max_kbps: 1050 }
+    }
+
+    const SOFTWARE: Software = Software { preset: Preset::Veryfast, threads: 1, decoder_threads: 2 };
+
+    /// `(from, to)` of every scaler and halver.
+    fn edges(text: &str) -> Vec<(String, String)> {
+        let mut from = String::new();
+        let mut out = Vec::new();
+        for word in text.split_whitespace() {
+            if let Some(name) = word.strip_suffix('.') {
+                from = name.into();
+            } else if let Some(to) = word.strip_prefix("name=").filter(|to| to.starts_with("size") || to.starts_with("half")) {
+                out.push((from.clone(), to.to_owned()));
+            }
+        }
+        out
+    }
+
+    fn pairs(text: &str) -> Vec<(String, String)> {
+        text.split(' ').map(|e| e.split_once('>').unwrap()).map(|(a, b)| (a.into(), b.into())).collect()
+    }
+
+    #[test]
+    fn each_size_is_made_from_the_one_above() {
+        let rungs = [rung(1280, 720, false), rung(854, 480, false), rung(640, 360, false)];
+        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        assert_eq!(edges(&text), pairs("decoded0>size0 size0>size1 size1>size2"));
+    }
+
+    #[test]
+    fn a_full_rate_rung_never_takes_from_a_halved_one() {
+        let rungs = [rung(1920, 1080, false), rung(1280, 720, true), rung(854, 480, false), rung(640, 360, true)];
+        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        assert_eq!(edges(&text), pairs("decoded0>size0 size0>half1 half1>size1 size0>size2 size2>half3 half3>size3"));
+        let rungs = [rung(1280, 720, true), rung(854, 480, true)];
+        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        assert_eq!(edges(&text), pairs("decoded0>half0 half0>size0 size0>size1"));
+    }
+
+    #[test]
+    fn a_source_of_another_shape_gets_borders_once() {
+        let rungs = [rung(1280, 720, false), rung(640, 360, false)];
+        let text = pipeline(&format(1440, 1080), &rungs, &SOFTWARE).unwrap();
+        assert_eq!(text.matches("add-borders=true").count(), 1);
+        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        assert_eq!(text.matches("add-borders=true").count(), 0);
+        // the shape is judged with the sample aspect ratio: 1440x1080 at 4:3 is 16:9
+        assert!(!differs(&format(1440, 1080), (4, 3), &rungs[0]));
+        assert!(!differs(&format(1920, 1080), (1, 1), &rung(854, 480, false)));
+    }
+
+    #[test]
+    fn numbers_outside_their_range_are_refused() {
+        let plan = |r: Rung, s: Software| pipeline(&format(1920, 1080), &[r], &s);
+        assert!(matches!(plan(rung(641, 360, false), SOFTWARE), Err(RecipeError::Odd { .. })));
+        assert!(plan(rung(0, 360, false), SOFTWARE).is_err());
+        assert!(plan(Rung { kbps: 0, ..rung(640, 360, false) }, SOFTWARE).is_err());
+        assert!(plan(Rung { fps: FrameRate { num: 30, den: 0 }, ..rung(640, 360, false) }, SOFTWARE).is_err());
+        assert!(plan(rung(640, 360, false), Software { threads: 0, ..SOFTWARE }).is_err());
+        assert!(pipeline(&format(1920, 1080), &[], &SOFTWARE).is_err());
+        assert!("veryfast ! filesink".parse::<Preset>().is_err());
+        assert_eq!("fast".parse::<Preset>().unwrap(), Preset::Fast);
+    }
+
+    #[test]
+    fn every_template_keeps_to_the_grammar_and_its_header_is_complete() {
+        for template in ALL {
+            let elements = template.elements().unwrap();
+            let named: BTreeSet<_> = elements.iter().map(|e| e.factory.clone()).collect();
+            let needed: BTreeSet<_> = template.needs().iter().map(|n| n.factory.to_owned()).collect();
+            assert_eq!(named, needed, "{}", template.file);
+            assert!(!template.role().is_empty(), "{}", template.file);
+            let fields: BTreeSet<_> = template.fields().into_iter().collect();
+            let used: BTreeSet<_> = template.text.split('{').skip(1).filter_map(|rest| Some(rest.split_once('}')?.0)).collect();
+            assert_eq!(fields, used, "{}", template.file);
+        }
+    }
+
+    #[test]
+    fn the_folder_holds_no_file_that_is_not_embedded() {
+        let folder = concat!(env!("CARGO_MANIFEST_DIR"), "/pipelines");
+        let files: BTreeSet<_> = std::fs::read_dir(folder)
+            .unwrap()
+            .map(|e| e.unwrap().file_name().into_string().unwrap())
+            .filter(|n| n.ends_with(".gst"))
+            .collect();
+        assert_eq!(files, ALL.iter().map(|t| t.file.to_owned()).collect());
+    }
+
+    #[test]
+    fn the_default_ladder_parses_and_plans() {
+        let ladder: Ladder = toml::from_str(DEFAULT_LADDER).unwrap();
+        let source = Source { width: 1920, height: 1080, fps: FrameRate::whole(60), bitrate: None };
+        let rungs = ladder::plan(&source, &ladder, false);
+        assert_eq!(
+            rungs.iter().map(|r| (r.kbps, r.halved)).collect::<Vec<_>>(),
+            [(5000, false), (2800, true), (1200, true), (700, true)]
+        );
+        pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+    }
+}

@@ -1,0 +1,167 @@
+//! HLS playlists (RFC 8216bis): the multivariant playlist and one media playlist per track.
+//!
+//! Decides the text only. What is listed, numbered and lost was decided by [`playlist::Window`](crate::logic::playlist::Window).
+//! Deliberately absent: EXT-X-PLAYLIST-TYPE (the window slides), EXT-X-START (players know where to begin), CLOSED-CAPTIONS (unknown is
+//! left out, NONE would be a promise: rules.md 10), and low-latency tags.
+
+use std::fmt::Write;
+
+use super::{bandwidths, comment};
+use crate::logic::model::{AudioFormat, Keys, ObjectKey, VideoFormat};
+use crate::logic::playlist::{Format, Placed, Row, Slot, Snapshot, Track};
+use crate::logic::time::{Timescale, decimal_seconds};
+
+/// EXT-X-GAP needs version 8 (RFC 8216bis, section 8). Any playlist may come to hold a gap, and the version is written as 8 always:
+/// a playlist whose version moves while it is played gains nobody anything.
+const VERSION: u32 = 8;
+
+/// Digits behind the point of EXTINF: one microsecond is finer than a tick of any timescale in use (1/90000 s).
+const EXTINF_DIGITS: u32 = 6;
+
+/// Writes one line. Writing to a `String` can not fail.
+macro_rules! line {
+    ($out:expr, $($arg:tt)*) => {{
+        let _ = writeln!($out, $($arg)*);
+    }};
+}
+
+/// The first lines of every playlist. The mark makes each written text unique (rules.md 18); a line that begins with `#` but not with
+/// `#EXT` is a comment (RFC 8216bis, 4.1).
+fn head(mark: &str) -> String {
+    let mut out = String::new();
+    line!(out, "#EXTM3U");
+    line!(out, "# weir {}", comment(mark));
+    line!(out, "#EXT-X-VERSION:{VERSION}");
+    out
+}
+
+/// The multivariant playlist (RFC 8216bis, 4.4.6), to be written at [`Keys::index`].
+///
+/// Rungs stand in the order of [`Snapshot::tracks`], best first; with audio each names the one AUDIO group. A stream without video
+/// is one variant: its audio playlist. `mark` is unique per write.
+pub fn multivariant(snapshot: &Snapshot, keys: &Keys, mark: &str) -> String {
+    let rates = bandwidths(&snapshot.tracks);
+    let mut rungs = Vec::new();
+    let mut audio = None;
+    for (track, &rate) in snapshot.tracks.iter().zip(&rates) {
+        match &track.format {
+            Format::Video(format) => rungs.push((track, format, rate)),
+            Format::Audio(format) => audio = audio.or(Some((track, format, rate))),
+        }
+    }
+
+    let mut out = head(mark);
+    line!(out, "#EXT-X-INDEPENDENT-SEGMENTS");
+    match audio {
+        Some((track, _, rate)) if rungs.is_empty() => variant(&mut out, keys, track, None, None, rate),
+        Some((track, format, _)) => audio_rendition(&mut out, keys, track, format),
+        None => {}
+    }
+    for (track, format, rate) in rungs {
+        variant(&mut out, keys, track, Some(format), audio.map(|(t, _, rate)| (t, rate)), rate);
+    }
+    out
+}
+
+/// EXT-X-MEDIA (RFC 8216bis, 4.4.6.1). LANGUAGE is left out: nobody has told it.
+fn audio_rendition(out: &mut String, keys: &Keys, track: &Track, format: &AudioFormat) {
+    let (name, channels) = (&track.name, format.channels);
+    let uri = keys.playlist(name).relative_to(&keys.index());
+    line!(
+        out,
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{name}\",NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
+         CHANNELS=\"{channels}\",STABLE-RENDITION-ID=\"{name}\",URI=\"{uri}\""
+    );
+}
+
+/// EXT-X-STREAM-INF (RFC 8216bis, 4.4.6.2) of `track`, played together with `audio` (and its rate).
+fn variant(out: &mut String, keys: &Keys, track: &Track, video: Option<&VideoFormat>, audio: Option<(&Track, u64)>, rate: u64) {
+    let bandwidth = rate.saturating_add(audio.map_or(0, |(_, rate)| rate));
+    let _ = write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
+    if let Some(own) = track.average_bitrate {
+        // Audio that was not measured yet counts with its ceiling. An average above the peak would be nonsense to a player.
+        let audio = audio.map_or(0, |(track, rate)| track.average_bitrate.unwrap_or(rate));
+        let _ = write!(out, ",AVERAGE-BANDWIDTH={}", own.saturating_add(audio).clamp(1, bandwidth));
+    }
+    let _ = write!(out, ",CODECS=\"{}", track.format.codec());
+    if let Some((audio, _)) = audio {
+        let _ = write!(out, ",{}", audio.format.codec());
+    }
+    out.push('"');
+    if let Some(video) = video {
+        let _ = write!(out, ",RESOLUTION={}x{}", video.width, video.height);
+        let milli = video.fps.milli();
+        if milli > 0 {
+            let _ = write!(out, ",FRAME-RATE={}.{:03}", milli / 1000, milli % 1000);
+        }
+    }
+    if let Some((audio, _)) = audio {
+        let _ = write!(out, ",AUDIO=\"{}\"", audio.name);
+    }
+    line!(out, ",STABLE-VARIANT-ID=\"{}\"", track.name);
+    line!(out, "{}", keys.playlist(&track.name).relative_to(&keys.index()));
+}
+
+/// The media playlist (RFC 8216bis, 4.4.3) of the track at `track_index`, to be written at [`Keys::playlist`].
+///
+/// Addresses are relative to that key. A gap keeps its number, its length and an address in the layout of [`Keys::segment`], where
+/// nothing lies; players do not ask for it (RFC 8216bis, 4.4.4.7). `mark` is unique per write.
+///
+/// # Panics
+/// When the snapshot has no such track.
+pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -> String {
+    let track = &snapshot.tracks[track_index];
+    let mut out = head(mark);
+    line!(out, "#EXT-X-TARGETDURATION:{}", snapshot.target_duration);
+    line!(out, "#EXT-X-MEDIA-SEQUENCE:{}", snapshot.rows.first().map_or(0, |r| r.number));
+    if snapshot.discontinuity_sequence > 0 || snapshot.rows.iter().any(|r| r.discontinuity) {
+        line!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", snapshot.discontinuity_sequence);
+    }
+    line!(out, "#EXT-X-INDEPENDENT-SEGMENTS");
+
+    let base = keys.playlist(&track.name);
+    // The init segment that EXT-X-MAP has named since the last discontinuity.
+    let mut map: Option<&ObjectKey> = None;
+    for row in &snapshot.rows {
+        if row.discontinuity {
+            line!(out, "#EXT-X-DISCONTINUITY");
+            map = None;
+        }
+        match row.slots.get(track_index) {
+            Some(Slot::Media(placed)) => {
+                let init = &placed.init.key;
+                if map != Some(init) {
+                    line!(out, "#EXT-X-MAP:URI=\"{}\"", init.relative_to(&base));
+                    map = Some(init);
+                }
+                segment(&mut out, snapshot, row, placed, &base);
+            }
+            Some(Slot::Gap) | None => gap(&mut out, snapshot, row, keys, track, &base),
+        }
+    }
+    if snapshot.ended {
+        line!(out, "#EXT-X-ENDLIST");
+    }
+    out
+}
+
+fn segment(out: &mut String, snapshot: &Snapshot, row: &Row, placed: &Placed, base: &ObjectKey) {
+    date(out, snapshot, row);
+    let scale = placed.init.format.timescale();
+    line!(out, "#EXTINF:{},", decimal_seconds(placed.duration, scale, EXTINF_DIGITS));
+    line!(out, "{}", placed.key.relative_to(base));
+}
+
+fn gap(out: &mut String, snapshot: &Snapshot, row: &Row, keys: &Keys, track: &Track, base: &ObjectKey) {
+    date(out, snapshot, row);
+    line!(out, "#EXT-X-GAP");
+    line!(out, "#EXTINF:{},", decimal_seconds((row.end - row.start).0, Timescale::VIDEO, EXTINF_DIGITS));
+    let start = row.start.in_scale(track.format.timescale());
+    line!(out, "{}", keys.segment(&track.name, start).relative_to(base));
+}
+
+/// EXT-X-PROGRAM-DATE-TIME (RFC 8216bis, 4.4.4.6) of every segment: the cut's wall clock, so that all tracks say the same
+/// and players can align them by it.
+fn date(out: &mut String, snapshot: &Snapshot, row: &Row) {
+    line!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", snapshot.anchor.plus(row.start));
+}

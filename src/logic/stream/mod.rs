@@ -1,0 +1,603 @@
+//! One stream's session, whole: packets and encoded pictures in, objects and manifests out. Pure.
+//!
+//! Wires the machines together: [`super::timeline`] decides cuts, a [`crate::cmaf::packager`] per track makes segments, [`super::encoding`] runs the codec
+//! process, [`super::playlist`] decides what is named, [`shelf`] in which order the store sees it. The shell (`session.rs`) does what [`Output`] says
+//! and reports back; it takes no decision.
+
+mod shelf;
+mod status;
+mod tracks;
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+
+pub use shelf::{Put, Written};
+pub use status::{AudioInput, Input, Playback, RungStatus, Status, VideoInput};
+
+use super::audio::AudioTrack;
+use super::encoding::{Command, Encoding};
+use super::facts::Facts;
+use super::ladder::{self, Ladder};
+use super::lifecycle::{Grace, Lifecycle};
+use super::model::{AudioFormat, FrameRate, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
+use super::packet::{Metadata, Packet};
+use super::playlist::{self, Window};
+use super::time::{MediaTime, UnixMillis};
+use super::timeline::{self, Cut, Decision, Event, Timeline};
+use crate::cmaf::fragment::Sample;
+use crate::cmaf::{aac, h264};
+use shelf::Shelf;
+use tracks::{Role, TrackState};
+
+/// Everything a session is given.
+#[derive(Debug, Clone)]
+pub struct Setup {
+    /// Region of every key.
+    pub region: Region,
+    /// The stream.
+    pub stream: StreamId,
+    /// This session.
+    pub session: SessionId,
+    /// Cuts.
+    pub timeline: timeline::Policy,
+    /// Length of the live window.
+    pub window: MediaTime,
+    /// How long the first playlist waits for encoders.
+    pub first_row_wait: Duration,
+    /// The rungs to encode.
+    pub ladder: Ladder,
+    /// How long the session outlives its publisher.
+    pub grace: Grace,
+    /// How long an object stays behind the last playlist that named it.
+    pub hold: Duration,
+    /// UTCTiming address of the MPD (rules.md 14).
+    pub utc_timing: Option<String>,
+}
+
+/// Both clocks, read by the shell.
+#[derive(Debug, Clone, Copy)]
+pub struct Now {
+    /// Time since the worker's start.
+    pub mono: Duration,
+    /// Wall clock.
+    pub wall: UnixMillis,
+}
+
+/// What the shell has to do.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Store objects, in this order, then [`Stream::stored`].
+    Put(Put),
+    /// Write manifests, in this order, then [`Stream::manifests_written`].
+    Manifests(Vec<(ObjectKey, String)>),
+    /// Delete objects after this time.
+    Delete {
+        /// From now.
+        after: Duration,
+        /// Keys.
+        keys: Vec<ObjectKey>,
+    },
+    /// The codec process.
+    Codec(Command),
+    /// A line for the log.
+    Note(Note),
+    /// Tell the publisher and end its connection.
+    Refuse(String),
+    /// Everything is written; nothing more will come.
+    Over,
+}
+
+/// Something an operator may want to know.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Note {
+    /// Something is wrong.
+    pub warning: bool,
+    /// One sentence.
+    pub text: String,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Stream {
+    setup: Setup,
+    keys: Keys,
+    timeline: Timeline,
+    facts: Facts,
+    metadata: Metadata,
+    lifecycle: Lifecycle,
+    encoding: Option<Encoding>,
+    /// A new run waits until the codec process has drained.
+    start_when_drained: bool,
+    /// Number of the first segment of the running encoders' run, if that begins with a discontinuity (or is the first of all).
+    run_from: Option<u64>,
+    /// Units given before tracks were decided.
+    probing: Vec<VideoUnit>,
+    /// Likewise what encoders gave.
+    early: Vec<(usize, Sample)>,
+    early_formats: Vec<(usize, VideoFormat)>,
+    decision: Option<Decision>,
+    anchor: Option<UnixMillis>,
+    tracks: Vec<TrackState>,
+    audio: Option<AudioTrack>,
+    window: Option<Window>,
+    shelf: Shelf,
+    outputs: VecDeque<Output>,
+    discontinuities: u64,
+    ended: bool,
+    over: bool,
+    warned_audio: bool,
+}
+
+impl Stream {
+    /// A session whose publisher has just been accepted.
+    pub fn new(setup: Setup) -> Self {
+        let keys = Keys::new(&setup.region, &setup.stream, &setup.session, 1);
+        Self {
+            timeline: Timeline::new(setup.timeline.clone()),
+            facts: Facts::default(),
+            metadata: Metadata::default(),
+            lifecycle: Lifecycle::new(setup.grace),
+            encoding: None,
+            start_when_drained: false,
+            run_from: None,
+            probing: Vec::new(),
+            early: Vec::new(),
+            early_formats: Vec::new(),
+            decision: None,
+            anchor: None,
+            tracks: Vec::new(),
+            audio: None,
+            window: None,
+            shelf: Shelf::new(setup.session.clone(), setup.hold),
+            outputs: VecDeque::new(),
+            discontinuities: 0,
+            ended: false,
+            over: false,
+            warned_audio: false,
+            keys,
+            setup,
+        }
+    }
+
+    /// The next thing to do.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        if let Some(command) = self.encoding.as_mut().and_then(Encoding::poll_command) {
+            return Some(Output::Codec(command));
+        }
+        self.outputs.pop_front()
+    }
+
+    /// A packet of the publisher.
+    pub fn packet(&mut self, packet: Packet, now: Now) {
+        if self.lifecycle.is_over() {
+            return;
+        }
+        match packet {
+            Packet::Metadata(m) => self.metadata = m,
+            Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
+            Packet::AudioConfig(asc) => match aac::read_config(&asc) {
+                Ok(format) => self.timeline.audio_config(format, now.mono),
+                Err(e) => self.warn_audio(&e),
+            },
+            Packet::Video { time, composition, data, .. } => match h264::is_idr(&data) {
+                Ok(idr) => {
+                    let events = self.timeline.video(time, composition, idr, data, now.mono);
+                    self.handle(events, now);
+                }
+                Err(e) => self.warn(format!("access unit dropped: {e}")),
+            },
+            Packet::Audio { time, data } => {
+                let events = self.timeline.audio(time, data, now.mono);
+                self.handle(events, now);
+            }
+            Packet::Unpublish => self.left(true, now),
+        }
+        self.settle(now);
+    }
+
+    fn video_config(&mut self, avcc: &Bytes, now: Now) {
+        let claimed = self.metadata.frame_rate_milli.map(|m| FrameRate { num: m, den: 1000 });
+        match h264::read_record(avcc, claimed) {
+            Ok(format) => self.timeline.video_config(format, now.mono),
+            Err(e) => self.outputs.push_back(Output::Refuse(e.to_string())),
+        }
+    }
+
+    fn warn_audio(&mut self, e: &aac::AacError) {
+        if !self.warned_audio {
+            self.warned_audio = true;
+            self.warn(format!("audio left out: {e}"));
+        }
+    }
+
+    /// The publisher is gone: `clean` when it said goodbye.
+    pub fn left(&mut self, clean: bool, now: Now) {
+        if !self.lifecycle.is_live() {
+            return;
+        }
+        self.lifecycle.left(clean, now.mono);
+        let events = self.timeline.pause();
+        self.handle(events, now);
+        self.settle(now);
+    }
+
+    /// A publisher is there again. `false` when the session is over: a new one must begin.
+    #[must_use]
+    pub fn returned(&mut self, now: Now) -> bool {
+        if !self.lifecycle.returned() {
+            return false;
+        }
+        let elapsed = self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor));
+        self.timeline.resume(elapsed);
+        self.facts.resumed();
+        true
+    }
+
+    /// End the session at once.
+    pub fn stop(&mut self, now: Now) {
+        if !self.lifecycle.is_over() {
+            let events = self.timeline.pause();
+            self.handle(events, now);
+            self.lifecycle.stop();
+            self.settle(now);
+        }
+    }
+
+    /// Everything is written.
+    pub fn is_over(&self) -> bool {
+        self.over
+    }
+
+    /// A publisher is there.
+    pub fn is_live(&self) -> bool {
+        self.lifecycle.is_live()
+    }
+
+    /// When [`Stream::handle_timeout`] is due, for whichever reason comes first.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        [
+            self.timeline.poll_timeout(),
+            self.lifecycle.poll_timeout(),
+            self.encoding.as_ref().and_then(Encoding::poll_timeout),
+            self.window.as_ref().and_then(Window::poll_timeout),
+            self.shelf.poll_timeout(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Deadlines.
+    pub fn handle_timeout(&mut self, now: Now) {
+        let events = self.timeline.handle_timeout(now.mono);
+        self.handle(events, now);
+        self.lifecycle.handle_timeout(now.mono);
+        if self.encoding.as_mut().is_some_and(|e| e.handle_timeout(now.mono)) {
+            self.after_death(now);
+        }
+        self.shelf.handle_timeout(now.mono);
+        self.settle(now);
+    }
+
+    /// A [`Output::Put`] is durable, or failed.
+    pub fn stored(&mut self, id: u64, outcome: Result<(), String>, now: Now) {
+        if let Some(done) = self.shelf.stored(id, outcome.is_ok()) {
+            match outcome {
+                Ok(()) => {
+                    let key = done.placed.key.clone();
+                    let used = self.window.as_mut().is_some_and(|w| w.place(done.track, done.number, done.placed));
+                    if !used {
+                        self.outputs.push_back(Output::Delete { after: Duration::ZERO, keys: vec![key] });
+                    }
+                }
+                Err(e) => {
+                    self.warn(format!("segment {} of {} is lost: {e}", done.number, self.track_name(done.track)));
+                    self.lose(done.track, done.number);
+                }
+            }
+        }
+        self.settle(now);
+    }
+
+    /// A [`Output::Manifests`] is written, or failed.
+    pub fn manifests_written(&mut self, outcome: Result<(), String>, now: Now) {
+        if let Err(e) = &outcome {
+            self.warn(format!("manifests could not be written: {e}"));
+        }
+        match self.shelf.manifests_written(outcome.is_ok(), now.mono) {
+            Written::Delete { after, keys } => self.outputs.push_back(Output::Delete { after, keys }),
+            Written::Nothing => {}
+        }
+        self.settle(now);
+    }
+
+    /// The parameter sets of an encoded rung.
+    pub fn rung_config(&mut self, rung: usize, avcc: &Bytes, now: Now) {
+        let Some(plan) = self.encoding.as_ref().and_then(|e| e.rungs().get(rung)).cloned() else { return };
+        match h264::read_record(avcc, Some(plan.fps)) {
+            Ok(format) => {
+                let format = VideoFormat { fps: plan.fps, ..format };
+                self.set_rung_format(rung, format);
+            }
+            Err(e) => {
+                self.warn(format!("codec process: {}: {e}", plan.name));
+                self.codec_lost("sent a broken configuration", now);
+            }
+        }
+        self.settle(now);
+    }
+
+    /// An encoded picture.
+    pub fn rung_unit(&mut self, rung: usize, pts: MediaTime, idr: bool, data: Bytes, now: Now) {
+        if let Some(e) = &mut self.encoding {
+            e.output(rung, pts);
+        }
+        if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Rung(rung)) {
+            self.tracks[track].meter.push(pts, data.len(), now.mono);
+            self.push_sample(track, pts.0, idr, data);
+        } else if self.decision.is_none() {
+            self.hold_early(rung, pts, idr, data);
+        }
+        self.settle(now);
+    }
+
+    /// The codec process answered that it is drained.
+    pub fn codec_drained(&mut self, now: Now) {
+        if let Some(e) = &mut self.encoding {
+            e.drained();
+        }
+        self.after_drain(now);
+        self.settle(now);
+    }
+
+    /// The codec process died, or broke the protocol.
+    pub fn codec_lost(&mut self, reason: &str, now: Now) {
+        let needed = self.encoding.as_mut().is_some_and(|e| e.died(now.mono));
+        if needed {
+            self.warn(format!("codec process lost: {reason}"));
+            self.after_death(now);
+        }
+        self.settle(now);
+    }
+
+    fn after_death(&mut self, now: Now) {
+        for track in self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_))) {
+            track.packager.restart();
+        }
+        self.early.clear();
+        if !self.encoding.as_ref().is_some_and(Encoding::is_running) {
+            self.after_drain(now);
+        }
+    }
+
+    /// Nothing more comes from the encoders of the closed run.
+    fn after_drain(&mut self, now: Now) {
+        for i in 0..self.tracks.len() {
+            if matches!(self.tracks[i].role, Role::Rung(_)) {
+                let out = self.tracks[i].packager.flush();
+                self.packaged(i, out);
+            }
+        }
+        if std::mem::take(&mut self.start_when_drained)
+            && let Some(e) = &mut self.encoding
+        {
+            e.start(now.mono);
+        }
+    }
+
+    fn handle(&mut self, events: Vec<Event>, now: Now) {
+        for event in events {
+            match event {
+                Event::Started(format) => self.started(format, now),
+                Event::Decided(decision) => self.decided(*decision, now),
+                Event::Cut(cut) => self.cut(&cut, now),
+                Event::Video { unit, cut } => self.unit(unit, cut, now),
+                Event::Audio(unit) => {
+                    self.facts.audio.push(unit.pts, unit.data.len(), now.mono);
+                    if let Some(audio) = &mut self.audio {
+                        audio.push(unit);
+                    }
+                }
+                Event::Horizon(horizon) => self.release_audio(horizon),
+                Event::Closed { end, dropped } => self.closed(end, dropped, now),
+                Event::Refused(reason) => self.outputs.push_back(Output::Refuse(reason)),
+            }
+        }
+    }
+
+    fn ladder_source(&self, format: &VideoFormat) -> ladder::Source {
+        ladder::Source { width: format.width, height: format.height, fps: format.fps, bitrate: self.metadata.video_bitrate }
+    }
+
+    fn started(&mut self, format: VideoFormat, now: Now) {
+        self.anchor.get_or_insert(now.wall);
+        if !self.setup.timeline.can_encode {
+            return;
+        }
+        let passthrough = self.decision.as_ref().is_none_or(|d| d.passthrough);
+        let mut rungs = ladder::plan(&self.ladder_source(&format), &self.setup.ladder, passthrough);
+        if self.decision.is_some() {
+            // rules.md 1: the set is fixed; a rung that this source cannot have is not produced.
+            rungs.retain(|r| self.tracks.iter().any(|t| t.name == r.name));
+            self.renumber_rungs(&rungs);
+        }
+        let encoding = match &mut self.encoding {
+            Some(e) => {
+                e.replan(format, rungs);
+                e
+            }
+            None => self.encoding.insert(Encoding::new(format, rungs)),
+        };
+        self.run_from = None;
+        if encoding.is_running() {
+            self.start_when_drained = true;
+        } else {
+            encoding.start(now.mono);
+        }
+    }
+
+    fn decided(&mut self, decision: Decision, now: Now) {
+        let anchor = *self.anchor.get_or_insert(now.wall);
+        if let (Some(video), Some(e), false) = (&decision.video, &mut self.encoding, decision.passthrough) {
+            let source = ladder::Source {
+                width: video.width,
+                height: video.height,
+                fps: video.fps,
+                bitrate: self.metadata.video_bitrate,
+            };
+            let rungs = ladder::plan(&source, &self.setup.ladder, false);
+            e.replan(video.clone(), rungs);
+            self.early.clear();
+            self.early_formats.clear();
+            let starts: Vec<MediaTime> = decision.cuts.iter().map(|c| c.start).collect();
+            e.mark(&starts);
+            e.start(now.mono);
+        }
+        self.note(match (&decision.video, &decision.reason) {
+            (None, _) => "audio only".into(),
+            (Some(_), None) => format!("source passed through, target duration {} s", decision.target_duration),
+            (Some(_), Some(r)) if decision.passthrough => format!("source passed through although {r}"),
+            (Some(_), Some(r)) => format!("source re-encoded: {r}"),
+        });
+        self.build_tracks(&decision);
+        self.run_from = Some(0);
+        let policy = playlist::Policy {
+            target_duration: decision.target_duration,
+            window: self.setup.window,
+            first_row_wait: self.setup.first_row_wait,
+        };
+        let announced = self.tracks.iter().map(TrackState::announce).collect();
+        self.window = Some(Window::new(self.setup.session.clone(), policy, anchor, announced));
+        let start = decision.cuts.first().map_or(MediaTime::ZERO, |c| c.start);
+        let cuts = decision.cuts.clone();
+        let silent = decision.audio.is_none();
+        let format = decision.audio.clone().unwrap_or_else(aac::silent_format);
+        self.audio = Some(AudioTrack::new(format, silent, start));
+        self.decision = Some(decision);
+        for cut in &cuts {
+            self.cut(cut, now);
+        }
+        self.adopt_early();
+        let probing = std::mem::take(&mut self.probing);
+        if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {
+            for unit in probing {
+                self.push_sample(source, unit.pts.0, unit.idr, unit.data);
+            }
+        }
+    }
+
+    fn cut(&mut self, cut: &Cut, now: Now) {
+        let Some(window) = &mut self.window else { return };
+        if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
+            self.warn(format!("segment number {} out of order", cut.number));
+            return;
+        }
+        if cut.discontinuity {
+            self.discontinuities += 1;
+            self.run_from.get_or_insert(cut.number);
+            self.begin_era(cut);
+        }
+        for i in 0..self.tracks.len() {
+            let lost = self.tracks[i].packager.cut(cut.number, cut.start);
+            self.packaged(i, Ok(lost));
+        }
+    }
+
+    fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
+        self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
+        let keep_from =
+            self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_pending().map_or(unit.pts, |(_, start)| start));
+        if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
+            e.push(&unit, cut, keep_from, now.mono);
+        }
+        if self.decision.is_none() {
+            self.probing.push(unit);
+        } else if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {
+            self.tracks[source].meter.push(unit.dts, unit.data.len(), now.mono);
+            self.push_sample(source, unit.pts.0, unit.idr, unit.data);
+        }
+    }
+
+    fn release_audio(&mut self, horizon: MediaTime) {
+        let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) else { return };
+        let frames = self.audio.as_mut().map(|a| a.release(horizon)).unwrap_or_default();
+        for frame in frames {
+            self.push_sample(track, frame.start, true, frame.data);
+        }
+    }
+
+    fn closed(&mut self, end: MediaTime, dropped: bool, now: Now) {
+        if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) {
+            let frames = self.audio.as_mut().map(|a| a.finish(end)).unwrap_or_default();
+            for frame in frames {
+                self.push_sample(track, frame.start, true, frame.data);
+            }
+        }
+        if let Some(window) = &mut self.window {
+            if dropped {
+                window.drop_open();
+            } else {
+                window.close(end, now.mono);
+            }
+        }
+        let draining = self.encoding.as_mut().is_some_and(|e| e.drain(now.mono));
+        for i in 0..self.tracks.len() {
+            let track = &mut self.tracks[i];
+            if dropped {
+                track.packager.drop_open();
+            } else {
+                track.packager.close(end);
+            }
+            if !(draining && matches!(track.role, Role::Rung(_))) {
+                let out = track.packager.flush();
+                self.packaged(i, out);
+            }
+        }
+    }
+
+    /// Ends the session when it is over, names what is ready, writes what changed.
+    fn settle(&mut self, now: Now) {
+        if self.lifecycle.is_over() && !self.ended {
+            self.ended = true;
+            let end = self.timeline.end();
+            if let Some(w) = &mut self.window {
+                w.end(end, now.mono);
+            }
+        }
+        if let Some(window) = &mut self.window {
+            let before = window.finished();
+            if window.advance(now.mono) || (self.ended && !before) || (self.ended && !self.shelf.wrote_end()) {
+                self.shelf.changed();
+            }
+            let options = shelf::Options { keys: &self.keys, utc_timing: self.setup.utc_timing.as_deref() };
+            if let Some(files) = self.shelf.render(window, &options, now) {
+                self.outputs.push_back(Output::Manifests(files));
+            }
+        }
+        let empty = self.window.as_ref().is_none_or(|w| w.finished() && (w.snapshot().is_none() || self.shelf.wrote_end()));
+        if self.ended && empty && !self.shelf.is_busy() && !self.over {
+            self.over = true;
+            if let Some(e) = self.encoding.as_mut().filter(|e| e.is_running()) {
+                e.drained();
+            }
+            self.outputs.push_back(Output::Over);
+        }
+    }
+
+    fn note(&mut self, text: String) {
+        self.outputs.push_back(Output::Note(Note { warning: false, text }));
+    }
+
+    fn warn(&mut self, text: String) {
+        self.outputs.push_back(Output::Note(Note { warning: true, text }));
+    }
+
+    fn audio_format(&self) -> AudioFormat {
+        self.audio.as_ref().map_or_else(aac::silent_format, |a| a.format().clone())
+    }
+}
+
+#[cfg(test)]
+mod tests;

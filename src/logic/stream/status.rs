@@ -1,0 +1,186 @@
+//! What the status page and `/v1/streams` say of a stream.
+
+use serde::Serialize;
+
+use super::{Now, Stream};
+use crate::logic::playlist::Format;
+use crate::logic::stream::tracks::Role;
+
+/// One stream.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "field names are the API's, described in docs/api.md")]
+pub struct Status {
+    pub id: String,
+    pub state: &'static str,
+    pub session: String,
+    pub since: Option<String>,
+    pub publisher: Option<String>,
+    pub playback: Playback,
+    pub input: Input,
+    pub passthrough: bool,
+    pub warnings: Vec<String>,
+    pub codec_pid: Option<u32>,
+    pub codec_restarts: u64,
+    pub rungs: Vec<RungStatus>,
+    pub segments: u64,
+    pub gaps: u64,
+    pub discontinuities: u64,
+}
+
+/// Addresses on the worker's own HTTP server.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Playback {
+    pub hls: String,
+    pub dash: String,
+}
+
+/// The source.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct Input {
+    pub video: Option<VideoInput>,
+    pub audio: Option<AudioInput>,
+}
+
+/// Its video, as measured.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct VideoInput {
+    pub codec: String,
+    pub width: u32,
+    pub height: u32,
+    pub fps: Option<f64>,
+    pub bitrate: Option<u64>,
+    pub gop_seconds: Option<f64>,
+    pub b_frames: bool,
+}
+
+/// Its audio.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct AudioInput {
+    pub codec: String,
+    pub rate: u32,
+    pub channels: u8,
+    pub bitrate: Option<u64>,
+}
+
+/// One track.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct RungStatus {
+    pub name: String,
+    pub kind: &'static str,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub fps: Option<f64>,
+    pub codec: String,
+    pub bitrate: Option<u64>,
+    pub speed: Option<f64>,
+    pub segments: u64,
+    pub gaps: u64,
+}
+
+/// Thousandths as the number that JSON shows; no media time is computed from it.
+fn thousandths(n: u64) -> f64 {
+    n as f64 / 1000.0
+}
+
+impl Stream {
+    /// A picture of the stream now. `publisher` and `codec_pid` are the shell's.
+    pub fn status(&self, publisher: Option<String>, codec_pid: Option<u32>, _now: Now) -> Status {
+        let state = if self.over {
+            "ended"
+        } else if self.lifecycle.is_over() {
+            "ending"
+        } else if !self.lifecycle.is_live() {
+            "paused"
+        } else if self.decision.is_none() {
+            "probing"
+        } else {
+            "live"
+        };
+        let video = self.timeline.video_format().map(|v| VideoInput {
+            codec: v.codec.clone(),
+            width: v.width,
+            height: v.height,
+            fps: self.facts.video.rate_milli().map(thousandths),
+            bitrate: self.facts.video.bitrate(),
+            gop_seconds: self.facts.gop().map(|g| thousandths(g.millis().max(0).unsigned_abs())),
+            b_frames: self.facts.has_b_frames(),
+        });
+        let has_audio = self.facts.audio.rate_milli().is_some();
+        let audio = has_audio.then(|| self.audio_format()).map(|a| AudioInput {
+            codec: a.codec,
+            rate: a.rate.hz(),
+            channels: a.channels,
+            bitrate: self.facts.audio.bitrate(),
+        });
+        let rungs: Vec<RungStatus> = self.tracks.iter().map(|t| self.rung_status(t)).collect();
+        Status {
+            id: self.setup.stream.to_string(),
+            state,
+            session: self.setup.session.to_string(),
+            since: self.anchor.map(|a| a.to_string()),
+            publisher,
+            playback: Playback { hls: format!("/{}", self.keys.index()), dash: format!("/{}", self.keys.mpd()) },
+            input: Input { video, audio },
+            passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
+            warnings: self.warnings(has_audio),
+            codec_pid,
+            codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
+            segments: rungs.iter().map(|r| r.segments).max().unwrap_or(0),
+            gaps: rungs.iter().map(|r| r.gaps).sum(),
+            rungs,
+            discontinuities: self.discontinuities,
+        }
+    }
+
+    fn warnings(&self, has_audio: bool) -> Vec<String> {
+        let mut out = Vec::new();
+        let advice = self.facts.gop_advice();
+        if let Some(d) = &self.decision {
+            if let Some(reason) = d.reason.as_ref().filter(|_| advice.is_none()) {
+                out.push(reason.clone());
+            }
+            if d.video.is_some() && !has_audio {
+                out.push("no audio: silence is sent in its place".into());
+            }
+        }
+        out.extend(advice);
+        if self.timeline.jumps() > 0 {
+            out.push(format!("the publisher's clock jumped {} times", self.timeline.jumps()));
+        }
+        let slow = self.facts.video.speed_milli().filter(|&s| s < 950 && self.lifecycle.is_live());
+        if let Some(s) = slow {
+            out.push(format!("video arrives at {}.{:02} of real time: check the upload", s / 1000, s % 1000 / 10));
+        }
+        out
+    }
+
+    fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {
+        let (width, height, fps) = match t.format() {
+            Format::Video(v) => (Some(v.width), Some(v.height), Some(thousandths(v.fps.milli()))),
+            Format::Audio(_) => (None, None, None),
+        };
+        let kind = match t.role {
+            Role::Source => "source",
+            Role::Rung(_) | Role::NotProduced => "encoded",
+            Role::Audio => "audio",
+        };
+        let meter = if t.role == Role::Audio { &self.facts.audio } else { &t.meter };
+        RungStatus {
+            name: t.name.to_string(),
+            kind,
+            width,
+            height,
+            fps,
+            codec: t.format().codec().to_owned(),
+            bitrate: meter.bitrate(),
+            speed: matches!(t.role, Role::Rung(_)).then(|| meter.speed_milli().map(thousandths)).flatten(),
+            segments: t.segments,
+            gaps: t.gaps,
+        }
+    }
+}

@@ -1,0 +1,631 @@
+//! Where segments begin: the one place that decides cuts, in decode order, before anything is encoded (rules.md 1 to 7, 12).
+//!
+//! Takes a publisher's access units with their RTMP times, gives them back on the output timeline with cut marks, and decides once per session
+//! whether the source is passed through and what the target duration is. Knows nothing of encoders, playlists or clocks: `now` is time since the
+//! worker's start and only used for the one decision that must be taken when nothing arrives.
+
+use std::collections::VecDeque;
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::Deserialize;
+
+use super::mapper::Mapper;
+use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
+use super::time::MediaTime;
+
+/// What to do with a source whose key frames are too far apart to be passed through (rules.md 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum LongGop {
+    /// Re-encode the top rung.
+    #[default]
+    Auto,
+    /// The same; kept apart because `auto` will ask the node's budget first.
+    Reencode,
+    /// Tell the streamer to change the setting.
+    Refuse,
+    /// Cut every track at the source's key frames, target duration 10.
+    LongSegments,
+}
+
+/// The settings that decide cuts.
+#[derive(Debug, Clone)]
+pub struct Policy {
+    /// Shortest regular segment. Default 2 s.
+    pub target: MediaTime,
+    /// See [`LongGop`].
+    pub long_gop: LongGop,
+    /// The source may be passed through up to this short side. Default 1080.
+    pub passthrough_short_side: u32,
+    /// And up to this rate, bits per second. Default 8 Mbit/s.
+    pub passthrough_bitrate: u64,
+    /// Encoders are there. Without them a source is passed through whatever it is.
+    pub can_encode: bool,
+}
+
+impl Default for Policy {
+    fn default() -> Self {
+        Self {
+            target: MediaTime::from_secs(2),
+            long_gop: LongGop::Auto,
+            passthrough_short_side: 1080,
+            passthrough_bitrate: 8_000_000,
+            can_encode: true,
+        }
+    }
+}
+
+/// An IDR this much before the target is taken for one at the target: RTMP rounds to milliseconds and some encoders are a frame early (rules.md 3).
+const TOLERANCE: MediaTime = MediaTime::from_millis(40);
+
+/// A GOP above this is not passed through, and the first playlist waits no longer for the second IDR (rules.md 3).
+const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
+
+/// Target duration of `long-segments` (rules.md 3), seconds.
+const LONG_TARGET: u32 = 10;
+
+/// Tails shorter than this are dropped (rules.md 6), and no cut makes a shorter segment.
+const MIN_SEGMENT: MediaTime = MediaTime::from_millis(500);
+
+/// RFC 8216, 4.3.3.1: a segment's duration, rounded to the nearest second, is at most the target duration.
+const ROUNDING: MediaTime = MediaTime::from_millis(499);
+
+/// After the first packet: no video by then means an audio-only stream, no audio means silence (the "decide within 2 s").
+const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
+
+/// Packets held while nothing is decided: [`MAX_GOP`] of audio at 96 kHz is 422 frames.
+const MAX_HELD: usize = 2000;
+
+/// A segment begins at `start` on every track.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cut {
+    /// Segment number, without holes.
+    pub number: u64,
+    /// Presentation time of its first picture.
+    pub start: MediaTime,
+    /// Rule 2 and 7: DISCONTINUITY on all tracks.
+    pub discontinuity: bool,
+    /// The source's format from here on, where it changed.
+    pub video: Option<VideoFormat>,
+    /// The audio format from here on, where it changed.
+    pub audio: Option<AudioFormat>,
+}
+
+/// Decided once per session.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Decision {
+    /// The source rung exists.
+    pub passthrough: bool,
+    /// Why not, for the streamer.
+    pub reason: Option<String>,
+    /// EXT-X-TARGETDURATION, seconds.
+    pub target_duration: u32,
+    /// The source's video; `None` for an audio-only stream.
+    pub video: Option<VideoFormat>,
+    /// The source's audio; `None` when none came in time.
+    pub audio: Option<AudioFormat>,
+    /// Bits per second of the source's video so far.
+    pub bitrate: u64,
+    /// The cuts up to now, from number 0 on: units that were given before belong to them.
+    pub cuts: Vec<Cut>,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Event {
+    /// The first picture of a session or of a reconnect: encoders can be started.
+    Started(VideoFormat),
+    /// Tracks, target duration and the first cuts are known.
+    Decided(Box<Decision>),
+    /// A segment begins. Comes before the unit that begins it.
+    Cut(Cut),
+    /// An access unit of the source, in decode order.
+    Video {
+        /// The unit.
+        unit: VideoUnit,
+        /// It begins a segment; every encoder must give an IDR at its `pts`.
+        cut: bool,
+    },
+    /// An audio frame; it may be packed when the horizon has passed it.
+    Audio(AudioUnit),
+    /// No cut will come before this time.
+    Horizon(MediaTime),
+    /// The open segment ends here and none follows for now. `dropped`: it was too short to exist, its number is used again.
+    Closed {
+        /// Presentation end of the last picture.
+        end: MediaTime,
+        /// See above.
+        dropped: bool,
+    },
+    /// The source is not acceptable; the streamer is told why.
+    Refused(String),
+}
+
+/// What ended the probing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Why {
+    /// The IDR that ends the first segment.
+    Idr,
+    /// No such IDR came in time.
+    Waited,
+    /// The publisher left; no unit stands behind the decision.
+    Pause,
+}
+
+#[derive(Debug)]
+enum Phase {
+    /// Nothing decided: cuts as they would be without a source rung are noted.
+    Probing {
+        grid: Vec<MediaTime>,
+        bytes: u64,
+    },
+    /// Cuts at source IDRs.
+    Passthrough {
+        limit: MediaTime,
+        synced: bool,
+    },
+    /// Cuts every target duration.
+    Grid,
+    /// The same on audio frames.
+    AudioOnly,
+    Refused,
+}
+
+/// The machine.
+#[derive(Debug)]
+pub struct Timeline {
+    policy: Policy,
+    mapper: Mapper,
+    phase: Phase,
+    first_packet: Option<Duration>,
+    video: Option<VideoFormat>,
+    audio: Option<AudioFormat>,
+    /// Changed formats that wait for a cut.
+    new_video: Option<VideoFormat>,
+    new_audio: Option<AudioFormat>,
+    /// Audio that came before the mapper was started, by its raw time.
+    early_audio: VecDeque<(u32, Bytes)>,
+    held_audio: VecDeque<(MediaTime, Bytes)>,
+    /// The next number to give.
+    next: u64,
+    /// Start of the open segment.
+    open: Option<MediaTime>,
+    grid_next: MediaTime,
+    last_idr: Option<MediaTime>,
+    /// Longest distance between two IDRs of this session.
+    longest: MediaTime,
+    last_dts: Option<MediaTime>,
+    /// Latest presentation time and its picture's length.
+    latest: MediaTime,
+    discontinuity: bool,
+    target_duration: u32,
+}
+
+impl Timeline {
+    /// A session whose first picture is shown at media time 0.
+    pub fn new(policy: Policy) -> Self {
+        Self {
+            mapper: Mapper::new(MediaTime::ZERO),
+            policy,
+            phase: Phase::Probing { grid: Vec::new(), bytes: 0 },
+            first_packet: None,
+            video: None,
+            audio: None,
+            new_video: None,
+            new_audio: None,
+            early_audio: VecDeque::new(),
+            held_audio: VecDeque::new(),
+            next: 0,
+            open: None,
+            grid_next: MediaTime::ZERO,
+            last_idr: None,
+            longest: MediaTime::ZERO,
+            last_dts: None,
+            latest: MediaTime::ZERO,
+            discontinuity: false,
+            target_duration: 2,
+        }
+    }
+
+    /// The source's current video format.
+    pub fn video_format(&self) -> Option<&VideoFormat> {
+        self.new_video.as_ref().or(self.video.as_ref())
+    }
+
+    /// Presentation end of the latest picture (or audio frame).
+    pub fn end(&self) -> MediaTime {
+        self.latest
+    }
+
+    /// Times that the publisher's clock jumped and was mended.
+    pub fn jumps(&self) -> u64 {
+        self.mapper.jumps()
+    }
+
+    /// A new video configuration. The same one again changes nothing; another one takes effect at the next IDR, with a discontinuity.
+    pub fn video_config(&mut self, format: VideoFormat, now: Duration) {
+        self.first_packet.get_or_insert(now);
+        if self.open.is_none() && matches!(self.phase, Phase::Probing { .. }) {
+            self.video = Some(format);
+        } else if self.video.as_ref() != Some(&format) {
+            self.new_video = Some(format);
+        } else {
+            self.new_video = None;
+        }
+    }
+
+    /// A new audio configuration; likewise, at the next cut.
+    pub fn audio_config(&mut self, format: AudioFormat, now: Duration) {
+        self.first_packet.get_or_insert(now);
+        if matches!(self.phase, Phase::Probing { .. }) {
+            self.audio = Some(format);
+        } else if self.audio.as_ref() != Some(&format) {
+            self.new_audio = Some(format);
+        } else {
+            self.new_audio = None;
+        }
+    }
+
+    /// One H.264 access unit. `idr` by its NAL units, not by what the tag claims.
+    pub fn video(&mut self, time: u32, composition: i32, idr: bool, data: Bytes, now: Duration) -> Vec<Event> {
+        self.first_packet.get_or_insert(now);
+        let mut out = Vec::new();
+        if self.video.is_none() || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
+            return out;
+        }
+        if !self.mapper.is_started() {
+            if !idr {
+                return out;
+            }
+            self.mapper.start(time, composition);
+            self.place_early();
+        }
+        let Some(dts) = self.mapper.map(time) else { return out };
+        let pts = dts + MediaTime::from_millis(i64::from(composition));
+        if pts.is_negative() {
+            return out;
+        }
+        if self.open.is_none() && !idr {
+            // behind a pause, or behind video that was missing: nothing can be decoded before the next IDR
+            return out;
+        }
+        if self.open.is_none() || (idr && self.new_video.is_some()) {
+            self.begin_run(pts, &mut out);
+        }
+        let unit = VideoUnit { pts, dts, idr, data };
+        let cut = self.judge(&unit, &mut out);
+        if matches!(self.phase, Phase::Refused) {
+            return out;
+        }
+        if idr {
+            self.last_idr = Some(pts);
+        }
+        self.latest = self.latest.max(pts + self.picture());
+        self.last_dts = Some(self.last_dts.map_or(dts, |d| d.max(dts)));
+        out.push(Event::Video { unit, cut });
+        self.drain_audio(&mut out);
+        if !matches!(self.phase, Phase::Probing { .. })
+            && let Some(horizon) = self.last_dts
+        {
+            out.push(Event::Horizon(horizon));
+        }
+        out
+    }
+
+    /// One AAC frame.
+    pub fn audio(&mut self, time: u32, data: Bytes, now: Duration) -> Vec<Event> {
+        self.first_packet.get_or_insert(now);
+        let mut out = Vec::new();
+        if (self.audio.is_none() && self.new_audio.is_none()) || matches!(self.phase, Phase::Refused) {
+            return out;
+        }
+        match self.mapper.map(time) {
+            Some(pts) if self.held_audio.len() < MAX_HELD => self.held_audio.push_back((pts, data)),
+            None if self.early_audio.len() < MAX_HELD => self.early_audio.push_back((time, data)),
+            _ => {}
+        }
+        if matches!(self.phase, Phase::Probing { .. }) {
+            out.extend(self.handle_timeout(now));
+        } else {
+            self.drain_audio(&mut out);
+        }
+        out
+    }
+
+    /// A track cannot go on without a new init segment: the next cut gets a discontinuity (rules.md 2).
+    pub fn request_discontinuity(&mut self) {
+        self.discontinuity = true;
+    }
+
+    /// When [`Timeline::handle_timeout`] should be called if nothing arrives.
+    pub fn poll_timeout(&self) -> Option<Duration> {
+        let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none();
+        self.first_packet.filter(|_| waiting).map(|t| t + TRACKS_DEADLINE)
+    }
+
+    /// The tracks deadline: no video configuration by then means an audio-only stream.
+    pub fn handle_timeout(&mut self, now: Duration) -> Vec<Event> {
+        let mut out = Vec::new();
+        if self.poll_timeout().is_none_or(|at| now < at) {
+            return out;
+        }
+        let Some(&(first, _)) = self.early_audio.front() else { return out };
+        self.mapper.start(first, 0);
+        self.place_early();
+        self.phase = Phase::AudioOnly;
+        self.target_duration = seconds_up(self.policy.target);
+        let start = self.mapper.place(first);
+        let cut = self.take_cut(start);
+        self.grid_next = start + self.policy.target;
+        out.push(Event::Decided(Box::new(Decision {
+            passthrough: false,
+            reason: None,
+            target_duration: self.target_duration,
+            video: None,
+            audio: self.audio.clone(),
+            bitrate: 0,
+            cuts: vec![cut],
+        })));
+        self.drain_audio(&mut out);
+        out
+    }
+
+    /// The publisher is gone: the open segment ends with the last picture.
+    pub fn pause(&mut self) -> Vec<Event> {
+        let mut out = Vec::new();
+        self.drain_audio(&mut out);
+        if matches!(self.phase, Phase::Probing { .. }) {
+            // A source so short that nothing was decided: decide with what there is, so that it is not lost.
+            if self.open.is_some() && self.latest >= MIN_SEGMENT {
+                self.decide(self.latest, Why::Pause, &mut out);
+                self.drain_audio(&mut out);
+            } else {
+                return out;
+            }
+        }
+        self.close(&mut out);
+        out
+    }
+
+    /// Another publisher goes on with the session; its first picture is shown at `origin` or at the end of what there is, whichever is later.
+    pub fn resume(&mut self, origin: MediaTime) {
+        let origin = origin.max(self.latest);
+        if matches!(self.phase, Phase::Probing { .. }) {
+            *self = Self::new(self.policy.clone());
+            return;
+        }
+        self.mapper = Mapper::new(origin);
+        self.early_audio.clear();
+        self.held_audio.clear();
+        self.discontinuity = true;
+        self.last_idr = None;
+        self.last_dts = None;
+    }
+
+    fn place_early(&mut self) {
+        for (time, data) in self.early_audio.drain(..) {
+            self.held_audio.push_back((self.mapper.place(time), data));
+        }
+    }
+
+    /// The length of one picture by the source's nominal rate.
+    fn picture(&self) -> MediaTime {
+        let fps = self.video.as_ref().map_or(30_000, |v| v.fps.milli()).max(1);
+        MediaTime(i64::try_from(90_000_000 / fps).unwrap_or(3000))
+    }
+
+    /// The first picture of a session, of a reconnect, behind missing video, or of another format.
+    fn begin_run(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
+        if self.open.is_some() {
+            // another format: the old run ends where the new one begins
+            self.discontinuity = true;
+        }
+        if let Some(format) = self.new_video.clone().or_else(|| self.video.clone()) {
+            out.push(Event::Started(format));
+        }
+        if matches!(self.phase, Phase::Probing { .. }) {
+            if let Some(format) = self.new_video.take() {
+                self.video = Some(format);
+            }
+            self.open = Some(pts);
+            self.phase = Phase::Probing { grid: vec![pts], bytes: 0 };
+            self.grid_next = pts + self.policy.target;
+            self.last_idr = None;
+            self.discontinuity = false;
+        }
+    }
+
+    /// Is this unit the first of a segment? Gives [`Event::Cut`] (or [`Event::Decided`]) if so.
+    fn judge(&mut self, unit: &VideoUnit, out: &mut Vec<Event>) -> bool {
+        let fresh = self.open.is_none() || (unit.idr && (self.discontinuity || self.new_video.is_some()));
+        let length = self.open.map_or(MediaTime::ZERO, |start| unit.pts - start);
+        if let Some(last) = self.last_idr.filter(|_| unit.idr) {
+            self.longest = self.longest.max(unit.pts - last);
+        }
+        let target = self.policy.target;
+        match &mut self.phase {
+            Phase::Probing { grid, bytes } => {
+                if unit.pts >= self.grid_next {
+                    grid.push(unit.pts);
+                    self.grid_next = self.grid_next + target;
+                }
+                let first_cut = unit.idr && length >= target - TOLERANCE;
+                let waited = length
+                    >= if self.policy.long_gop == LongGop::LongSegments || !self.policy.can_encode {
+                        MediaTime::from_secs(i64::from(LONG_TARGET))
+                    } else {
+                        MAX_GOP
+                    };
+                if !first_cut && !waited {
+                    *bytes += unit.data.len() as u64;
+                    return length == MediaTime::ZERO;
+                }
+                self.decide(unit.pts, if first_cut { Why::Idr } else { Why::Waited }, out)
+            }
+            Phase::Passthrough { limit, synced } => {
+                let longest = self.longest.min(*limit);
+                let due = length >= target - TOLERANCE || (length >= MIN_SEGMENT && (length + longest > *limit || !*synced));
+                let overdue = !unit.idr && length > *limit;
+                if !(fresh || (unit.idr && due) || overdue) {
+                    return false;
+                }
+                *synced = unit.idr;
+                let cut = self.take_cut(unit.pts);
+                out.push(Event::Cut(cut));
+                true
+            }
+            Phase::Grid => {
+                if !fresh && unit.pts < self.grid_next {
+                    return false;
+                }
+                self.grid_next = if fresh { unit.pts + target } else { self.grid_next + target };
+                let cut = self.take_cut(unit.pts);
+                out.push(Event::Cut(cut));
+                true
+            }
+            Phase::AudioOnly | Phase::Refused => false,
+        }
+    }
+
+    /// Takes the session's decisions at `now`, the time of the first possible cut. `true` when the unit there begins a segment.
+    fn decide(&mut self, now: MediaTime, why: Why, out: &mut Vec<Event>) -> bool {
+        let (Phase::Probing { grid, bytes }, Some(start)) = (&self.phase, self.open) else { return false };
+        let length = (now - start).max(MediaTime(1));
+        let bitrate = u64::try_from(u128::from(*bytes) * 8 * 90_000 / length.0.unsigned_abs() as u128).unwrap_or(u64::MAX);
+        let mut grid = grid.clone();
+        let at_idr = why == Why::Idr;
+        let reason = self.obstacle(length, why != Why::Waited, bitrate);
+        let forced = !self.policy.can_encode;
+        if let (Some(reason), LongGop::Refuse, false) = (&reason, self.policy.long_gop, forced) {
+            out.push(Event::Refused(reason.clone()));
+            self.phase = Phase::Refused;
+            return false;
+        }
+        let passthrough = reason.is_none() || forced;
+        let cut_here;
+        if passthrough {
+            let least = seconds_up(self.policy.target).max(seconds_up(length - TOLERANCE));
+            let long = self.policy.long_gop == LongGop::LongSegments || forced;
+            self.target_duration = least.min(if long { LONG_TARGET } else { 5 });
+            if long && why == Why::Waited {
+                self.target_duration = LONG_TARGET;
+            }
+            let limit = MediaTime::from_secs(i64::from(self.target_duration)) + ROUNDING;
+            self.phase = Phase::Passthrough { limit, synced: why != Why::Waited };
+            grid = if at_idr || (why == Why::Waited && length > limit) { vec![start, now] } else { vec![start] };
+            cut_here = grid.len() == 2;
+        } else {
+            self.target_duration = seconds_up(self.policy.target);
+            self.phase = Phase::Grid;
+            cut_here = grid.last() == Some(&now) && grid.len() > 1;
+        }
+        let cuts = grid.iter().map(|&start| self.take_cut(start)).collect();
+        out.push(Event::Decided(Box::new(Decision {
+            passthrough,
+            reason,
+            target_duration: self.target_duration,
+            video: self.video.clone(),
+            audio: self.audio.clone(),
+            bitrate,
+            cuts,
+        })));
+        cut_here
+    }
+
+    /// Why the source cannot be passed through.
+    fn obstacle(&self, gop: MediaTime, at_idr: bool, bitrate: u64) -> Option<String> {
+        let video = self.video.as_ref()?;
+        let short = video.width.min(video.height);
+        // Baseline, Main and High at 8 bits 4:2:0 are what browsers decode.
+        let profile = video.codec.get(5..7).and_then(|p| u8::from_str_radix(p, 16).ok()).unwrap_or(0);
+        let level = video.codec.get(9..11).and_then(|l| u8::from_str_radix(l, 16).ok()).unwrap_or(0);
+        if !matches!(profile, 66 | 77 | 100) || level > 42 {
+            return Some(format!("{} is not played by browsers: use profile High, at most level 4.2", video.codec));
+        }
+        if short > self.policy.passthrough_short_side {
+            return Some(format!("{}x{} is larger than {}p", video.width, video.height, self.policy.passthrough_short_side));
+        }
+        if bitrate > self.policy.passthrough_bitrate {
+            return Some(format!(
+                "{} kbit/s is over the limit of {} kbit/s",
+                bitrate / 1000,
+                self.policy.passthrough_bitrate / 1000
+            ));
+        }
+        if self.policy.long_gop != LongGop::LongSegments && (!at_idr || gop > MAX_GOP) {
+            return Some("no key frame within 4.5 s: set the keyframe interval to 2 s in OBS".into());
+        }
+        None
+    }
+
+    fn take_cut(&mut self, start: MediaTime) -> Cut {
+        let number = self.next;
+        self.next += 1;
+        self.open = Some(start);
+        let first = number == 0;
+        let video = self.new_video.take();
+        let audio = self.new_audio.take();
+        if let Some(v) = &video {
+            self.video = Some(v.clone());
+        }
+        if let Some(a) = &audio {
+            self.audio = Some(a.clone());
+        }
+        let discontinuity = !first && (self.discontinuity || video.is_some() || audio.is_some());
+        self.discontinuity = false;
+        Cut { number, start, discontinuity, video, audio }
+    }
+
+    fn drain_audio(&mut self, out: &mut Vec<Event>) {
+        if matches!(self.phase, Phase::Probing { .. } | Phase::Refused) || !self.mapper.is_started() {
+            return;
+        }
+        while let Some((pts, data)) = self.held_audio.pop_front() {
+            // A format that waits for its cut: frames of it cannot stand behind the old init segment.
+            if pts.is_negative() || self.new_audio.is_some() {
+                continue;
+            }
+            if matches!(self.phase, Phase::AudioOnly) {
+                self.cut_on_audio(pts, out);
+                self.latest = self.latest.max(pts + MediaTime::from_millis(22));
+            } else if self.open.is_some() && pts - self.latest > MediaTime::from_secs(i64::from(self.target_duration)) {
+                // rules.md 12
+                self.close(out);
+            }
+            if self.open.is_some() {
+                out.push(Event::Audio(AudioUnit { pts, data }));
+            }
+            if matches!(self.phase, Phase::AudioOnly) {
+                out.push(Event::Horizon(pts + MediaTime(1)));
+            }
+        }
+    }
+
+    fn cut_on_audio(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
+        if self.open.is_some() && pts < self.grid_next {
+            return;
+        }
+        self.grid_next = if self.open.is_some() { self.grid_next + self.policy.target } else { pts + self.policy.target };
+        let cut = self.take_cut(pts);
+        out.push(Event::Cut(cut));
+    }
+
+    fn close(&mut self, out: &mut Vec<Event>) {
+        let Some(start) = self.open.take() else { return };
+        let dropped = self.latest - start < MIN_SEGMENT;
+        if dropped {
+            self.next -= 1;
+        }
+        self.discontinuity = true;
+        out.push(Event::Closed { end: self.latest, dropped });
+    }
+}
+
+fn seconds_up(t: MediaTime) -> u32 {
+    u32::try_from((t.0.max(0) + 89_999) / 90_000).unwrap_or(u32::MAX)
+}
+
+#[cfg(test)]
+#[path = "timeline_tests.rs"]
+mod tests;

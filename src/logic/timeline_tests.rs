@@ -1,0 +1,236 @@
+use super::*;
+use crate::cmaf::aac;
+use crate::cmaf::h264::{read_record, tests::RECORD_720P30};
+use proptest::prelude::*;
+
+const NOW: Duration = Duration::ZERO;
+
+fn format() -> VideoFormat {
+    read_record(&Bytes::from_static(RECORD_720P30), None).unwrap()
+}
+
+fn timeline(policy: Policy) -> Timeline {
+    let mut t = Timeline::new(policy);
+    t.video_config(format(), NOW);
+    t.audio_config(aac::silent_format(), NOW);
+    t
+}
+
+/// Pushes 30 fps video (B-frames: decode order 0 3 1 2 6 4 5 ...) with IDRs at the given milliseconds, until `end`.
+fn play(t: &mut Timeline, idrs: &[i64], from: i64, end: i64) -> Vec<Event> {
+    let mut out = Vec::new();
+    let frames = (from * 3 / 100)..(end * 3 / 100);
+    for n in frames {
+        let ms = n * 100 / 3;
+        let idr = idrs.iter().any(|&i| (i * 3 + 99) / 100 == n);
+        out.extend(t.video(ms as u32, 66, idr, Bytes::from(vec![0; 1000]), NOW));
+        out.extend(t.audio(ms as u32, Bytes::from_static(b"a"), NOW));
+    }
+    out
+}
+
+/// (number, start in ms, discontinuity)
+fn cuts(events: &[Event]) -> Vec<(u64, i64, bool)> {
+    let row = |c: &Cut| (c.number, c.start.millis(), c.discontinuity);
+    events
+        .iter()
+        .flat_map(|e| match e {
+            Event::Decided(d) => d.cuts.iter().map(row).collect(),
+            Event::Cut(c) => vec![row(c)],
+            _ => vec![],
+        })
+        .collect()
+}
+
+fn decision(events: &[Event]) -> &Decision {
+    events.iter().find_map(|e| if let Event::Decided(d) = e { Some(d) } else { None }).expect("decided")
+}
+
+fn every(step: i64, end: i64) -> Vec<i64> {
+    (0..).map(|n| n * step).take_while(|&t| t < end).collect()
+}
+
+#[test]
+fn a_two_second_gop_is_passed_through_and_cut_at_its_idrs() {
+    let events = play(&mut timeline(Policy::default()), &every(2000, 10_000), 0, 8100);
+    let d = decision(&events);
+    assert!(d.passthrough);
+    assert_eq!(d.target_duration, 2);
+    assert_eq!(cuts(&events), [(0, 0, false), (1, 2000, false), (2, 4000, false), (3, 6000, false), (4, 8000, false)]);
+}
+
+#[test]
+fn short_gops_are_joined_up_to_the_target() {
+    let events = play(&mut timeline(Policy::default()), &every(500, 10_000), 0, 6100);
+    assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 6000]);
+    assert_eq!(decision(&events).target_duration, 2);
+}
+
+#[test]
+fn obs_at_its_defaults_is_reencoded_and_cut_every_two_seconds() {
+    let events = play(&mut timeline(Policy::default()), &[0, 8333], 0, 9000);
+    let d = decision(&events);
+    assert!(!d.passthrough);
+    assert!(d.reason.as_ref().unwrap().contains("keyframe interval"));
+    assert_eq!(d.target_duration, 2);
+    assert_eq!(d.cuts.len(), 3, "the segments of the 4.5 s that were waited for");
+    assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 6000, 8000]);
+}
+
+#[test]
+fn four_seconds_at_sixty_frames_pass_with_a_longer_target_duration() {
+    let events = play(&mut timeline(Policy::default()), &every(4167, 20_000), 0, 13_000);
+    let d = decision(&events);
+    assert!(d.passthrough);
+    assert_eq!(d.target_duration, 5);
+}
+
+#[test]
+fn refuse_and_long_segments_do_what_they_say() {
+    let refuse = Policy { long_gop: LongGop::Refuse, ..Policy::default() };
+    let events = play(&mut timeline(refuse), &[0, 8333], 0, 9000);
+    assert!(events.iter().any(|e| matches!(e, Event::Refused(r) if r.contains("2 s in OBS"))));
+    let long = Policy { long_gop: LongGop::LongSegments, ..Policy::default() };
+    let events = play(&mut timeline(long), &[0, 8333, 16_667], 0, 17_000);
+    assert!(decision(&events).passthrough);
+    assert_eq!(decision(&events).target_duration, 9);
+    assert_eq!(cuts(&events).len(), 3);
+}
+
+#[test]
+fn a_scene_cut_is_used_rather_than_exceeding_the_target_duration() {
+    // x264 restarts its key frame count at a scene cut: 1.9 s and then 2 s later
+    let events = play(&mut timeline(Policy::default()), &[0, 2000, 4000, 5900, 7900, 9900], 0, 10_100);
+    let c = cuts(&events);
+    assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= 2499), "{c:?}");
+    assert!(c.iter().any(|c| (5867..=5934).contains(&c.1)), "{c:?}");
+}
+
+#[test]
+fn a_gop_that_grows_over_the_target_duration_is_cut_without_the_source() {
+    let mut t = timeline(Policy::default());
+    let events = play(&mut t, &[0, 2000, 4000, 10_000, 12_000], 0, 12_100);
+    let c = cuts(&events);
+    assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= 2534), "{c:?}");
+    assert!(c.iter().any(|c| (9990..=10_040).contains(&c.1)), "the source comes back at its IDR: {c:?}");
+}
+
+#[test]
+fn a_source_that_browsers_cannot_play_is_reencoded() {
+    let mut t = Timeline::new(Policy::default());
+    t.video_config(VideoFormat { codec: "avc1.6e001f".into(), ..format() }, NOW);
+    let events = play(&mut t, &every(2000, 10_000), 0, 4000);
+    assert!(!decision(&events).passthrough);
+}
+
+#[test]
+fn a_reconnect_goes_on_with_a_discontinuity_and_never_back() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &every(2000, 10_000), 0, 5000);
+    events.extend(t.pause());
+    assert!(matches!(events.last(), Some(Event::Closed { dropped: false, .. })));
+    t.resume(MediaTime::from_secs(9));
+    events.extend(play(&mut t, &every(2000, 10_000), 0, 4100));
+    assert_eq!(cuts(&events)[2..], [(2, 4000, false), (3, 9000, true), (4, 11_000, false), (5, 13_000, false)]);
+}
+
+#[test]
+fn a_tail_under_half_a_second_is_dropped_and_its_number_used_again() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &every(2000, 10_000), 0, 4200);
+    events.extend(t.pause());
+    assert!(matches!(events.last(), Some(Event::Closed { dropped: true, .. })));
+    t.resume(MediaTime::from_secs(6));
+    events.extend(play(&mut t, &every(2000, 10_000), 0, 100));
+    assert_eq!(cuts(&events).last(), Some(&(2, 6000, true)));
+}
+
+#[test]
+fn another_format_takes_effect_at_the_next_idr_with_a_discontinuity() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &every(2000, 10_000), 0, 4500);
+    t.video_config(VideoFormat { width: 640, ..format() }, NOW);
+    events.extend(play(&mut t, &[5000, 7000], 4500, 7100));
+    let c = events.iter().find_map(|e| if let Event::Cut(c) = e { c.video.as_ref().map(|_| c) } else { None }).unwrap();
+    assert!(c.discontinuity);
+    assert_eq!(c.video.as_ref().unwrap().width, 640);
+    assert_eq!(c.start.millis(), 5000);
+}
+
+#[test]
+fn late_audio_of_another_format_waits_for_a_discontinuity() {
+    let mut t = Timeline::new(Policy::default());
+    t.video_config(format(), NOW);
+    let mut events = play(&mut t, &every(2000, 10_000), 0, 4500);
+    assert!(decision(&events).audio.is_none());
+    t.audio_config(aac::read_config(&Bytes::from_static(&[0x12, 0x08])).unwrap(), NOW);
+    events.extend(play(&mut t, &every(2000, 10_000), 4500, 8500));
+    let first = events.iter().position(|e| matches!(e, Event::Audio(_))).unwrap();
+    let cut = events.iter().position(|e| matches!(e, Event::Cut(c) if c.audio.is_some() && c.discontinuity)).unwrap();
+    assert!(cut < first);
+}
+
+#[test]
+fn two_seconds_without_video_make_an_audio_only_stream() {
+    let mut t = Timeline::new(Policy::default());
+    t.audio_config(aac::silent_format(), NOW);
+    let mut events = Vec::new();
+    for n in 0..400u32 {
+        let ms = n * 1024 / 48;
+        events.extend(t.audio(ms, Bytes::from_static(b"a"), Duration::from_millis(ms.into())));
+    }
+    let d = decision(&events);
+    assert!(d.video.is_none() && !d.passthrough);
+    assert_eq!(cuts(&events).len(), 5);
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Audio(_))).count(), 400);
+}
+
+#[test]
+fn video_missing_while_audio_runs_closes_the_segment() {
+    let mut t = timeline(Policy::default());
+    play(&mut t, &every(2000, 10_000), 0, 5000);
+    let mut events = Vec::new();
+    for ms in (5000..9000).step_by(21) {
+        events.extend(t.audio(ms, Bytes::from_static(b"a"), NOW));
+    }
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Closed { .. })).count(), 1);
+    events = play(&mut t, &[9000], 9000, 9100);
+    assert!(cuts(&events)[0].2);
+}
+
+#[test]
+fn audio_before_the_first_key_frame_is_dropped() {
+    let mut t = timeline(Policy::default());
+    t.audio(0, Bytes::from_static(b"early"), NOW);
+    let events = play(&mut t, &[1000, 3000, 5000], 1000, 5100);
+    assert!(!events.iter().any(|e| matches!(e, Event::Audio(u) if &u.data[..] == b"early")));
+}
+
+#[test]
+fn a_stream_shorter_than_a_segment_is_not_lost() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &[0], 0, 1500);
+    events.extend(t.pause());
+    assert_eq!(cuts(&events), [(0, 0, false)]);
+    assert!(matches!(events.last(), Some(Event::Closed { dropped: false, .. })));
+}
+
+proptest! {
+    #[test]
+    fn numbers_have_no_holes_and_segments_stay_within_the_target_duration(
+        gaps in proptest::collection::vec(100i64..6000, 1..40),
+    ) {
+        let mut at = 0;
+        let idrs: Vec<i64> = std::iter::once(0).chain(gaps.iter().map(|g| { at += g; at })).collect();
+        let mut t = timeline(Policy::default());
+        let events = play(&mut t, &idrs, 0, at + 3000);
+        let c = cuts(&events);
+        prop_assert!(c.iter().enumerate().all(|(i, c)| c.0 == i as u64 && !c.2));
+        prop_assert!(c.windows(2).all(|w| w[1].1 > w[0].1));
+        if let Some(Event::Decided(d)) = events.iter().find(|e| matches!(e, Event::Decided(_))) {
+            // one picture of slack where the source itself gives no IDR in time
+            let most = i64::from(d.target_duration) * 1000 + 499 + 34;
+            prop_assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= most), "{:?} over {}", c, most);
+        }
+    }
+}
