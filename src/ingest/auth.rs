@@ -56,7 +56,7 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
-    /// Over [`MAX_FILE`].
+    /// Over 16 MiB.
     #[error("keys file {}: {bytes} bytes are too many, at most {MAX_FILE}", path.display())]
     TooLong {
         /// The file.

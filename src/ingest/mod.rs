@@ -32,7 +32,8 @@ pub struct Request {
 #[derive(Debug)]
 pub enum Verdict {
     /// Send packets here; the channel is bounded, and a full one stops the reading (TCP back-pressure). When the receiver is dropped the
-    /// connection is ended.
+    /// connection is ended. A few hundred packets is a good capacity: bytes are bounded beside it ([`rtmp::Limits::queued_bytes`]), by the
+    /// channel's own count, so nothing else may be sent through a clone of the sender.
     Accept(mpsc::Sender<Packet>),
     /// Tell the streamer and end the connection.
     Refuse(Refusal),

@@ -3,3 +3,5 @@
 #[cfg(feature = "gst")]
 mod codec;
 mod golden;
+mod raw_rtmp;
+mod rtmp;

@@ -4,34 +4,41 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-/// Bounds of the RTMP ingest. Worst case of memory for one publisher: `queued_bytes`, twice `message_bytes` and 64 KiB in the parser
-/// ([`Limits::max_in_progress`]), 16 KiB of read buffer; for one stranger who has not been accepted: `bytes_before_publish`, doubled.
+/// Bounds of the RTMP ingest.
+///
+/// Worst case of memory: a stranger who has not been accepted holds `bytes_before_publish`, a few times over while it is parsed. A
+/// publisher holds `queued_bytes`, one read of 16 KiB, and up to four times `message_bytes` while one of the longest messages is put
+/// together (its chunk, the message, its copy as a tag, the growth of buffers). A publisher's command message of the greatest length costs
+/// 280 MiB for the moment of its parsing (measured with 8 MiB of AMF nulls: rtmp-runtime keeps 32 bytes for each), on at most as many
+/// connections at once as the runtime has threads.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Limits {
     /// Connections at once, 1 to 65536. Default 512: a node takes about 30 streams; the rest is room for reconnects and strangers, at one
     /// file descriptor each half of the usual soft limit of 1024 for the whole process.
     pub connections: u32,
-    /// Connections at once from one IPv4 address or one IPv6 /64, 1 to 65536. Default 32: a studio behind one NAT with a node's
-    /// worth of streams, and no more.
+    /// Connections at once from one IPv4 address or one IPv6 /64, 1 to 65536. Default 32: a studio behind one NAT with a
+    /// node's worth of streams.
     pub connections_per_address: u32,
     /// Bytes that a connection may send before it has asked to publish, 4096 to 1048576. Default 64 KiB: handshake (3073) and the four
     /// commands of OBS and ffmpeg come to about 4 KiB.
     pub bytes_before_publish: u32,
     /// Milliseconds from the connection to `publish`, 100 to 60000. Default 10 s: five round trips on a bad mobile line.
     pub setup_ms: u64,
-    /// Milliseconds for the worker's verdict, 100 to 60000. Default 10 s: OBS gives up waiting after 15.
+    /// Milliseconds for the worker's verdict, 100 to 60000. Default 10 s: one call to a control plane and a second
+    /// try.
     pub verdict_ms: u64,
     /// Milliseconds without an audio, video or data message before a publisher counts as lost, 1000 to 300000. Default 10 s: longer than
     /// a change of Wi-Fi network, shorter than a viewer's patience. Time in which we do not read does not count.
     pub idle_ms: u64,
-    /// Milliseconds for one reply to leave, 100 to 60000. Default 5 s: replies have under 1 KiB and fit any socket buffer.
+    /// Milliseconds for one reply to leave, 100 to 60000. Default 5 s: the longest has 3 KiB and fits any socket buffer.
     pub write_ms: u64,
     /// Milliseconds to wait for the other side to close after our last word, 0 to 60000. Default 2 s: closing at once with unread bytes
-    /// resets the connection (RFC 9293, 3.10.4) and the publisher may lose the text of the refusal.
+    /// resets the connection (RFC 1122, 4.2.2.13) and the publisher may lose the text of the refusal.
     pub goodbye_ms: u64,
-    /// Longest message, that is one access unit, 65536 to 8388608 bytes. Default and maximum 8 MiB: the frames on the way to the codec
-    /// process have room for that ([`crate::link::wire::MAX_FRAME`]).
+    /// Longest message, that is one access unit, 65536 to 8388608 bytes. Default and maximum 8 MiB: the first picture of a 2160p stream may
+    /// have 6.2 MB (H.264, A.3.1 with MinCR 2: half of 384 bytes for each of 32,400 macroblocks), and frames to the codec process have room
+    /// for 8 MiB ([`crate::link::wire::MAX_FRAME`]).
     pub message_bytes: u32,
     /// Bytes of packets that may wait for the worker per publisher, at least `message_bytes`, at most 256 MiB. Default 16 MiB: 16 s at
     /// 8 Mbit/s, or two of the largest messages. Over it we stop reading and TCP slows the publisher down.

@@ -1,7 +1,7 @@
 //! RTMP ingest (Adobe RTMP 1.0, with Enhanced RTMP's headers): a listener, a task per connection, limits for both.
 //!
 //! The protocol itself is `rtmp-runtime`'s; here are the sockets, the deadlines and the bounds. Who may publish and what becomes of the
-//! packets is the worker's business, asked by [`Request`](super::Request). Back-pressure is TCP's: a worker that does not take packets
+//! packets is the worker's business, asked by [`Request`]. Back-pressure is TCP's: a worker that does not take packets
 //! stops the reading.
 
 mod error;
@@ -81,6 +81,7 @@ impl Server {
                     connections.spawn(async move { server.connection(socket, peer).await });
                 }
                 Err(error) => {
+                    self.stats.count_accept_failure();
                     // Out of descriptors as a rule. Connections that end free some; one line per episode is enough.
                     if !std::mem::replace(&mut failing, true) {
                         tracing::warn!(%error, "rtmp: cannot accept connections");

@@ -1,7 +1,8 @@
 //! One connection: drives rtmp-runtime's `ServerSession` over any byte stream. Knows messages and deadlines, not sockets or places.
 //!
 //! The order matters in one point: events are looked at *before* the reply made with them is written. The reply to `publish` holds
-//! `NetStream.Publish.Start`, and a refused publisher must never see that.
+//! `NetStream.Publish.Start`, and a refused publisher must never see that. An error takes with it the events of its read, at most 16 KiB
+//! of media before what was broken.
 
 use std::net::SocketAddr;
 
@@ -9,6 +10,7 @@ use bytes::Bytes;
 use rtmp_runtime::RtmpError;
 use rtmp_runtime::amf0::{Amf0Value, Command};
 use rtmp_runtime::chunk::{ChunkWriter, Message};
+use rtmp_runtime::handshake::{HANDSHAKE_PACKET_LEN, RTMP_VERSION};
 use rtmp_runtime::message::{ProtocolControl, msg_type};
 use rtmp_runtime::server::{ServerConfig, ServerEvent, ServerSession};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
@@ -27,6 +29,9 @@ const READ: usize = 16 << 10;
 
 /// Chunk size of what we write; the one that `ServerConfig` announces by default.
 const CHUNK_SIZE: u32 = 4096;
+
+/// C0, C1 and C2 (RTMP 1.0, section 5.2).
+const HANDSHAKE: usize = 1 + 2 * HANDSHAKE_PACKET_LEN;
 
 /// How a connection ended well.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -81,9 +86,12 @@ struct Accepted {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn drive(&mut self) -> Result<End, Error> {
-        let Accepted { queue, rest } = match self.set_up().await? {
-            Ok(accepted) => accepted,
-            Err(end) => return Ok(end),
+        let Accepted { queue, rest } = match self.set_up().await {
+            Ok(Ok(accepted)) => accepted,
+            Ok(Err(end)) => return Ok(end),
+            // A reset is how many strangers leave.
+            Err(Error::Io(_)) => return Ok(End::Left),
+            Err(error) => return Err(error),
         };
         let _publishing = self.server.stats.published();
         self.publish(queue, rest).await
@@ -93,18 +101,23 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn set_up(&mut self) -> Result<Result<Accepted, End>, Error> {
         let deadline = Instant::now() + self.server.limits.setup();
         let limit = self.server.limits.bytes_before_publish;
-        let mut room = widen(limit);
-        let mut end = End::Probed;
+        let limit_bytes = widen(limit);
+        let mut seen = 0;
         loop {
-            if room == 0 {
+            if seen >= limit_bytes {
                 return Err(Error::NoPublish { limit });
             }
-            let n = self.read(room, deadline, Deadline::Setup).await?;
+            // The handshake by itself: its reply must not share the fate of the reply to a refused `publish`.
+            let most = if seen < HANDSHAKE { HANDSHAKE } else { limit_bytes } - seen;
+            let n = self.read(most, deadline, Deadline::Setup).await?;
             if n == 0 {
-                return Ok(Err(end));
+                return Ok(Err(if seen == 0 { End::Probed } else { End::Left }));
             }
-            room -= n;
-            end = End::Left;
+            // The session would wait for all of C1 before it looks; HTTP and TLS need not keep a place that long.
+            if seen == 0 && self.buffer[0] != RTMP_VERSION {
+                return Err(Error::Protocol(RtmpError::Malformed { what: "version in C0" }));
+            }
+            seen += n;
             let (reply, events) = self.rtmp.handle_data(&self.buffer[..n])?;
             let mut events = events.into_iter();
             while let Some(event) = events.next() {

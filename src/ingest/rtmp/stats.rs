@@ -72,6 +72,7 @@ pub struct Stats {
     connections: AtomicU64,
     publications: AtomicU64,
     bytes_in: AtomicU64,
+    accept_failures: AtomicU64,
     ended: [AtomicU64; Cause::ALL.len()],
 }
 
@@ -101,6 +102,11 @@ impl Stats {
         self.bytes_in.load(Relaxed)
     }
 
+    /// Times that the listener could not take a connection, for want of descriptors or memory.
+    pub fn accept_failures(&self) -> u64 {
+        self.accept_failures.load(Relaxed)
+    }
+
     /// Connections that ended for this cause.
     pub fn ended(&self, cause: Cause) -> u64 {
         self.ended[cause as usize].load(Relaxed)
@@ -108,6 +114,10 @@ impl Stats {
 
     pub(super) fn count_end(&self, cause: Cause) {
         self.ended[cause as usize].fetch_add(1, Relaxed);
+    }
+
+    pub(super) fn count_accept_failure(&self) {
+        self.accept_failures.fetch_add(1, Relaxed);
     }
 
     pub(super) fn count_bytes(&self, n: usize) {
