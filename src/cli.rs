@@ -53,9 +53,12 @@ pub struct Settings {
     /// Control [127.0.0.1:8081].
     #[arg(long, value_name = "ADDR")]
     admin: Option<String>,
-    /// folder:DIR.
+    /// folder:DIR or s3://BUCKET[/PREFIX] [folder:weir-store].
     #[arg(long, value_name = "STORE")]
     store: Option<String>,
+    /// An S3 server that is not Amazon's.
+    #[arg(long, value_name = "URL")]
+    s3_endpoint: Option<String>,
     /// auto, nvidia or software.
     #[arg(long)]
     encoder: Option<String>,
@@ -90,6 +93,7 @@ impl Settings {
             ("http", &self.http),
             ("admin", &self.admin),
             ("store", &self.store),
+            ("s3_endpoint", &self.s3_endpoint),
             ("encoder", &self.encoder),
             ("ladder", &self.ladder),
             ("keys", &self.keys),

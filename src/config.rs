@@ -22,8 +22,10 @@ pub struct Config {
     pub http: SocketAddr,
     /// Control. Default `127.0.0.1:8081`.
     pub admin: SocketAddr,
-    /// `folder:DIR`. Default `folder:weir-store`.
+    /// `folder:DIR` or `s3://BUCKET[/PREFIX]`. Default `folder:weir-store`.
     pub store: String,
+    /// An S3 server that is not Amazon's. Empty: Amazon's.
+    pub s3_endpoint: String,
     /// `auto`, `nvidia`, `software`. Default `auto`.
     pub encoder: EncoderChoice,
     /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
@@ -126,6 +128,7 @@ impl Default for Config {
             http: local(8080),
             admin: local(8081),
             store: "folder:weir-store".into(),
+            s3_endpoint: String::new(),
             encoder: EncoderChoice::Auto,
             ladder: "default".into(),
             keys: String::new(),

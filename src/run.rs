@@ -248,7 +248,11 @@ async fn serve(
         // Port 0 asked the system for one.
         *address = listener.local_addr().map_err(|e| Fatal::new(exit::PORT, e))?;
     }
-    let store = Arc::new(Store::open(&location).await.map_err(|e| Fatal::new(exit::STORE, e))?);
+    let store = Arc::new(
+        Store::open(&location, Some(config.s3_endpoint.as_str()).filter(|e| !e.is_empty()))
+            .await
+            .map_err(|e| Fatal::new(exit::STORE, e))?,
+    );
     let codecs = match encoder.name {
         "none" => None,
         _ => {

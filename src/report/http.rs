@@ -13,7 +13,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
 use crate::logic::model::{ObjectKey, StreamId};
-use crate::store::{self, Store};
+use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
 
 use super::metrics;
@@ -76,8 +76,36 @@ async fn object(State(worker): Shared, request: Request) -> Response {
             headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(store::cache_control(&key)));
             response
         }
+        Store::S3(s3) => proxied(s3, &key, request.headers().get(header::RANGE).and_then(|r| r.to_str().ok())).await,
         Store::Memory(_) => StatusCode::NOT_FOUND.into_response(),
     }
+}
+
+/// The same addresses answer from the bucket, so that the page's player works with every store.
+async fn proxied(s3: &S3, key: &ObjectKey, range: Option<&str>) -> Response {
+    let found = match s3.fetch(key, range).await {
+        Ok(found) => found,
+        Err(absent) => {
+            let status = match absent {
+                Absent::Missing => StatusCode::NOT_FOUND,
+                Absent::Range => StatusCode::RANGE_NOT_SATISFIABLE,
+                Absent::Failed => StatusCode::BAD_GATEWAY,
+            };
+            return (status, [(header::CACHE_CONTROL, "no-store")]).into_response();
+        }
+    };
+    let mut response =
+        (if found.range.is_some() { StatusCode::PARTIAL_CONTENT } else { StatusCode::OK }, found.body).into_response();
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(store::content_type(key)));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static(store::cache_control(key)));
+    headers.insert(header::ACCEPT_RANGES, HeaderValue::from_static("bytes"));
+    for (name, value) in [(header::CONTENT_RANGE, found.range), (header::ETAG, found.etag)] {
+        if let Some(value) = value.and_then(|v| HeaderValue::from_str(&v).ok()) {
+            headers.insert(name, value);
+        }
+    }
+    response
 }
 
 /// UTCTiming `urn:mpeg:dash:utc:http-iso:2014` (ISO/IEC 23009-1, 5.8.4.11).

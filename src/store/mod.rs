@@ -2,6 +2,7 @@
 
 mod folder;
 mod memory;
+mod s3;
 
 use std::fmt;
 use std::str::FromStr;
@@ -10,6 +11,7 @@ use bytes::Bytes;
 
 pub use folder::Folder;
 pub use memory::Memory;
+pub use s3::{Absent, Fetched, S3};
 
 use crate::blame::Blame;
 use crate::logic::model::ObjectKey;
@@ -27,6 +29,16 @@ pub enum Error {
         /// The cause.
         source: std::io::Error,
     },
+    /// An operation on a bucket failed.
+    #[error("{operation} {key}: {reason}")]
+    Bucket {
+        /// `put`, `delete`, `list`.
+        operation: &'static str,
+        /// The key or prefix.
+        key: String,
+        /// The SDK's words.
+        reason: String,
+    },
     /// The store cannot be used at all.
     #[error("store {store}: {reason}")]
     Unusable {
@@ -41,7 +53,7 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::File { .. } => Blame::Destination,
+            Self::File { .. } | Self::Bucket { .. } => Blame::Destination,
             Self::Unusable { .. } => Blame::Operator,
         }
     }
@@ -52,6 +64,8 @@ impl Error {
 pub enum Store {
     /// A local folder, served by the worker itself.
     Folder(Folder),
+    /// A bucket.
+    S3(Box<S3>),
     /// In memory, for tests.
     Memory(Memory),
 }
@@ -61,8 +75,9 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unusable`] when it is not there or cannot be written.
-    pub async fn open(location: &Location) -> Result<Self, Error> {
+    pub async fn open(location: &Location, endpoint: Option<&str>) -> Result<Self, Error> {
         match location {
+            Location::S3 { bucket, prefix } => S3::open(bucket, prefix, endpoint).await.map(|s| Self::S3(Box::new(s))),
             Location::Folder(dir) => Folder::open(dir.clone()).await.map(Self::Folder),
         }
     }
@@ -71,6 +86,7 @@ impl Store {
     pub fn kind(&self) -> &'static str {
         match self {
             Self::Folder(_) => "folder",
+            Self::S3(_) => "s3",
             Self::Memory(_) => "memory",
         }
     }
@@ -79,6 +95,7 @@ impl Store {
     pub fn is_healthy(&self) -> bool {
         match self {
             Self::Folder(f) => f.is_healthy(),
+            Self::S3(s) => s.is_healthy(),
             Self::Memory(_) => true,
         }
     }
@@ -90,6 +107,7 @@ impl Store {
     pub async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
         match self {
             Self::Folder(f) => f.put(key, body).await,
+            Self::S3(s) => s.put(key, body).await,
             Self::Memory(m) => m.put(key, body),
         }
     }
@@ -101,6 +119,7 @@ impl Store {
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         match self {
             Self::Folder(f) => f.delete(key).await,
+            Self::S3(s) => s.delete(key).await,
             Self::Memory(m) => m.delete(key),
         }
     }
@@ -112,6 +131,7 @@ impl Store {
     pub async fn list(&self, prefix: &str) -> Result<Vec<ObjectKey>, Error> {
         match self {
             Self::Folder(f) => f.list(prefix).await,
+            Self::S3(s) => s.list(prefix).await,
             Self::Memory(m) => Ok(m.list(prefix)),
         }
     }
@@ -122,11 +142,18 @@ impl Store {
 pub enum Location {
     /// `folder:DIR`.
     Folder(std::path::PathBuf),
+    /// `s3://BUCKET[/PREFIX]`.
+    S3 {
+        /// Bucket name.
+        bucket: String,
+        /// Stands before every key; may be empty.
+        prefix: String,
+    },
 }
 
 /// Text that names no store.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("{0:?} names no store: write folder:DIR")]
+#[error("{0:?} names no store: write folder:DIR or s3://BUCKET[/PREFIX]")]
 pub struct BadLocation(String);
 
 impl FromStr for Location {
@@ -134,6 +161,12 @@ impl FromStr for Location {
     fn from_str(s: &str) -> Result<Self, BadLocation> {
         match s.split_once(':') {
             Some(("folder", dir)) if !dir.is_empty() => Ok(Self::Folder(dir.into())),
+            Some(("s3", rest)) => match rest.strip_prefix("//").map(|r| r.split_once('/').unwrap_or((r, ""))) {
+                Some((bucket, prefix)) if !bucket.is_empty() => {
+                    Ok(Self::S3 { bucket: bucket.into(), prefix: prefix.trim_matches('/').into() })
+                }
+                _ => Err(BadLocation(s.to_owned())),
+            },
             _ => Err(BadLocation(s.to_owned())),
         }
     }
@@ -143,6 +176,8 @@ impl fmt::Display for Location {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Folder(dir) => write!(f, "folder:{}", dir.display()),
+            Self::S3 { bucket, prefix } if prefix.is_empty() => write!(f, "s3://{bucket}"),
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
         }
     }
 }
@@ -163,4 +198,19 @@ pub fn content_type(key: &ObjectKey) -> &'static str {
 /// Cache-Control by class (rules.md 16): what is mutable is fresh for a second, what is immutable for a year.
 pub fn cache_control(key: &ObjectKey) -> &'static str {
     if key.as_str().starts_with("seg/") { "public, max-age=31536000, immutable" } else { "public, max-age=1" }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn locations_are_read_and_written_alike() {
+        for text in ["folder:/tmp/x", "s3://bucket", "s3://bucket/some/prefix"] {
+            assert_eq!(text.parse::<Location>().unwrap().to_string(), text);
+        }
+        for bad in ["", "folder:", "s3://", "s3:bucket", "gs://x", "/tmp/x"] {
+            assert!(bad.parse::<Location>().is_err(), "{bad}");
+        }
+    }
 }
