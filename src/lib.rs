@@ -1,7 +1,8 @@
 //! Weir: streamers push with OBS, Weir makes an ABR ladder, packages it once as CMAF for HLS and DASH, and publishes it.
 //!
 //! The map: [`ingest`] turns bytes from publishers into packets; [`logic`] makes every decision, purely; [`cmaf`] writes init and media
-//! segments, purely; [`link`] speaks with the codec processes (`weir-codec`, the only program that names GStreamer).
+//! segments, purely; [`link`] speaks with the codec processes (`weir-codec`, the only program that names GStreamer); [`push`]
+//! publishes the built-in test picture.
 //! `ARCHITECTURE.md` tells why.
 
 #![forbid(unsafe_code)]
@@ -10,4 +11,5 @@ pub mod cmaf;
 pub mod ingest;
 pub mod link;
 pub mod logic;
+pub mod push;
 pub mod secret;

@@ -2,3 +2,5 @@
 
 #[cfg(feature = "gst")]
 mod codec;
+#[cfg(feature = "gst")]
+mod push;

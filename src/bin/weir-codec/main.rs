@@ -9,6 +9,7 @@
 mod beat;
 mod inventory;
 mod link;
+mod picture;
 mod pipeline;
 mod tap;
 mod ticks;
@@ -30,6 +31,8 @@ struct Arguments {
     /// Exit unless this process is the parent: closes the gap between fork and the request to die with the parent.
     #[arg(long, value_name = "PID", env = "WEIR_CODEC_PARENT")]
     parent: Option<i32>,
+    #[command(flatten)]
+    picture: picture::Options,
 }
 
 /// One line for the log.
@@ -51,8 +54,11 @@ fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let linked = !arguments.inventory;
-    if linked && let Err(e) = die_with_parent(arguments.parent) {
+    // A person may start the other two from a shell, and then nobody has to die with anybody.
+    let linked = !arguments.inventory && !arguments.picture.picture;
+    if (linked || arguments.parent.is_some())
+        && let Err(e) = die_with_parent(arguments.parent)
+    {
         log(&e);
         return ExitCode::FAILURE;
     }
@@ -64,6 +70,15 @@ fn main() -> ExitCode {
         return print_inventory();
     }
     inventory::load();
+    if arguments.picture.picture {
+        return match picture::run(&arguments.picture) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                log(&e);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let socket = match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) => UnixStream::from(fd),
         Err(e) => {
