@@ -11,6 +11,7 @@ mod inventory;
 mod link;
 mod picture;
 mod pipeline;
+mod sandbox;
 mod tap;
 mod ticks;
 
@@ -31,6 +32,9 @@ struct Arguments {
     /// Exit unless this process is the parent: closes the gap between fork and the request to die with the parent.
     #[arg(long, value_name = "PID", env = "WEIR_CODEC_PARENT")]
     parent: Option<i32>,
+    /// Enter the sandbox, try what it forbids, print the outcome as JSON, and exit.
+    #[arg(long, hide = true)]
+    sandbox_check: bool,
     #[command(flatten)]
     picture: picture::Options,
 }
@@ -54,8 +58,8 @@ fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    // A person may start the other two from a shell, and then nobody has to die with anybody.
-    let linked = !arguments.inventory && !arguments.picture.picture;
+    // A person may start the others from a shell, and then nobody has to die with anybody.
+    let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check;
     if (linked || arguments.parent.is_some())
         && let Err(e) = die_with_parent(arguments.parent)
     {
@@ -67,9 +71,13 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if arguments.inventory {
-        return print_inventory();
+        return print(&inventory::take());
     }
     inventory::load();
+    sandbox::enter();
+    if arguments.sandbox_check {
+        return print(&sandbox::check());
+    }
     if arguments.picture.picture {
         return match picture::run(&arguments.picture) {
             Ok(()) => ExitCode::SUCCESS,
@@ -95,8 +103,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_inventory() -> ExitCode {
-    let text = serde_json::to_string_pretty(&inventory::take()).unwrap_or_default();
+fn print(answer: &impl serde::Serialize) -> ExitCode {
+    let text = serde_json::to_string_pretty(answer).unwrap_or_default();
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -194,7 +194,7 @@ mod tests {
     fn the_frame_number_can_be_read_back() {
         for width in [128, 426, 640, 854, 1280, 1920] {
             let side = block_side(width);
-            assert!(side % 2 == 0 && side * BLOCKS <= width);
+            assert!(side.is_multiple_of(2) && side * BLOCKS <= width);
             for frame in [0, 1, 0xa5c3, 65_535, 65_536 + 7] {
                 let y = drawn(width, 72, frame);
                 let read = (0..BLOCKS).fold(0, |n, bit| {
