@@ -29,6 +29,27 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Publish the built-in test picture over RTMP: moving pattern, wall clock, a beep and a flash each second.
+    Push {
+        /// rtmp://HOST[:PORT]/APP/KEY.
+        #[arg(long, value_name = "URL", default_value = "rtmp://127.0.0.1:1935/live/demo")]
+        to: String,
+        /// Width x height, even.
+        #[arg(long, value_name = "WxH", default_value = "1280x720")]
+        size: String,
+        /// Frames per second.
+        #[arg(long, default_value_t = 30)]
+        fps: u32,
+        /// Seconds between key frames.
+        #[arg(long, default_value_t = 2.0)]
+        gop: f64,
+        /// Video rate, kbit/s.
+        #[arg(long, default_value_t = 2500)]
+        kbps: u32,
+        /// Stop after so many seconds.
+        #[arg(long)]
+        seconds: Option<u64>,
+    },
     /// Print the line for the keys file that lets a stream key publish.
     Key {
         /// Stream id.

@@ -1,7 +1,8 @@
 //! Weir: streamers push with OBS, Weir makes an ABR ladder, packages it once as CMAF for HLS and DASH, and publishes it.
 //!
 //! The map: [`ingest`] turns bytes from publishers into packets; [`logic`] makes every decision, purely; [`cmaf`] writes init and media
-//! segments, purely; [`link`] speaks with the codec processes (`weir-codec`, the only program that names GStreamer).
+//! segments, purely; [`link`] speaks with the codec processes (`weir-codec`, the only program that names GStreamer); [`push`]
+//! publishes the built-in test picture.
 //! `ARCHITECTURE.md` tells why.
 
 #![forbid(unsafe_code)]
@@ -15,6 +16,7 @@ pub mod ingest;
 pub mod janitor;
 pub mod link;
 pub mod logic;
+pub mod push;
 pub mod report;
 pub mod secret;
 pub mod session;

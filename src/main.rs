@@ -3,6 +3,7 @@
 mod cli;
 mod run;
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -38,7 +39,12 @@ fn start_logging(level: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
     // The default timer writes UTC.
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).init();
+    tracing_subscriber::fmt()
+        .with_env_filter(filter)
+        .with_writer(std::io::stderr)
+        .with_ansi(std::io::stderr().is_terminal())
+        .with_target(false)
+        .init();
 }
 
 fn main() -> ExitCode {
@@ -52,9 +58,10 @@ fn main() -> ExitCode {
         Some(Verb::Run(arguments)) => run::run(&arguments),
         Some(Verb::Check(arguments)) => run::check(&arguments),
         Some(Verb::Probe { json }) => run::probe(json),
+        Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
         Some(Verb::Key { stream, key }) => run::key(&stream, key),
         None => {
-            eprintln!("weir: say what to do: run, check, probe, key (or --help)");
+            eprintln!("weir: say what to do: run, check, probe, push, key (or --help)");
             return ExitCode::from(exit::CONFIGURATION);
         }
     };

@@ -16,6 +16,7 @@ use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::{Encoder, Inventory};
+use weir::push;
 use weir::report::http::{self, VERSION};
 use weir::secret::Secret;
 use weir::session::Context;
@@ -179,6 +180,25 @@ pub fn probe(json: bool) -> Result<(), Fatal> {
     }
     println!("encoder: {} ({})", encoder.name, encoder.reason);
     Ok(())
+}
+
+/// `weir push`.
+pub fn push(to: &str, size: &str, fps: u32, gop: f64, kbps: u32, seconds: Option<u64>) -> Result<(), Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let target = push::Target::parse(to).map_err(|e| wrong(e.into()))?;
+    let (width, height) = size
+        .split_once('x')
+        .and_then(|(w, h)| Some((w.parse().ok()?, h.parse().ok()?)))
+        .ok_or_else(|| wrong(anyhow!("--size {size}: write WIDTHxHEIGHT")))?;
+    let options = push::Options { width, height, fps, gop, kbps, seconds, ..push::Options::new(target, codec_program(None)) };
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| Fatal::new(1, e))?;
+    runtime.block_on(async {
+        tokio::select! {
+            pushed = push::run(options) => pushed.map_err(|e| Fatal::new(1, e)),
+            stopped = wait_for_signal() => stopped.map_err(|e| Fatal::new(1, e)),
+        }
+    })
 }
 
 fn load_keys(config: &Config) -> Result<auth::Keys, Fatal> {

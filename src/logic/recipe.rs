@@ -28,8 +28,11 @@ pub const SCALE: Template = template!("scale-sw.gst");
 /// One rung.
 pub const RUNG: Template = template!("rung-h264-sw.gst");
 
+/// The test picture.
+pub const PICTURE: Template = template!("picture.gst");
+
 /// Every template there is.
-pub const ALL: [Template; 5] = [DECODE, DEINTERLACE, HALVE, SCALE, RUNG];
+pub const ALL: [Template; 6] = [DECODE, DEINTERLACE, HALVE, SCALE, RUNG, PICTURE];
 
 /// The ladder that is used when none is configured.
 pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
@@ -213,6 +216,44 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
         nodes.push(scaled);
     }
     Ok(text)
+}
+
+/// The built-in test picture.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    /// Luma samples, even, 128 to 4096.
+    pub width: u32,
+    /// Luma samples, even, 72 to 4096.
+    pub height: u32,
+    /// Frames per second, 1 to 120.
+    pub fps: u32,
+    /// Frames from one key frame to the next, 1 to 7200 (a minute at the highest rate).
+    pub key_interval: u32,
+    /// Video rate, kilobits per second, 50 to 50000.
+    pub kbps: u32,
+}
+
+/// AAC-LC stereo as OBS sends it by default is 160 kbit/s; 128 is the platform's own (design.md, Defaults).
+const PICTURE_AUDIO_BPS: u64 = 128_000;
+
+/// The text of the pipeline that encodes the test picture. It takes pictures by `pictures` and sound by `sound`.
+///
+/// # Errors
+/// [`RecipeError`] when a number is outside its range.
+pub fn picture(picture: &Picture) -> Result<String, RecipeError> {
+    within("width", picture.width.into(), 128, 4096)?;
+    within("height", picture.height.into(), 72, 4096)?;
+    within("fps", picture.fps.into(), 1, 120)?;
+    if !picture.width.is_multiple_of(2) || !picture.height.is_multiple_of(2) {
+        return Err(RecipeError::Odd { width: picture.width, height: picture.height });
+    }
+    Ok(PICTURE.fill(&[
+        ("kbps", Value::Number(within("kbps", picture.kbps.into(), 50, 50_000)?)),
+        ("audio_bps", Value::Number(PICTURE_AUDIO_BPS)),
+        ("key_interval", Value::Number(within("key interval", picture.key_interval.into(), 1, 7200)?)),
+        // With zerolatency these are slices of one picture, so they cost no delay.
+        ("threads", Value::Number(2)),
+    ])?)
 }
 
 /// The smallest picture that has the rung's frames and is not smaller than the rung.

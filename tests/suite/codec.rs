@@ -208,3 +208,16 @@ fn the_process_ends_with_the_link_even_in_the_middle_of_a_stream() {
     let (status, log) = codec.finish();
     assert!(status.success(), "{status} {log}");
 }
+
+#[test]
+fn the_sandbox_denies_what_it_says_and_leaves_what_a_pipeline_needs() {
+    let out = std::process::Command::new(env!("CARGO_BIN_EXE_weir-codec")).arg("--sandbox-check").output().unwrap();
+    let log = String::from_utf8_lossy(&out.stderr);
+    assert!(out.status.success() && log.is_empty(), "{log}");
+    let answer: serde_json::Value = serde_json::from_slice(&out.stdout).unwrap();
+    for part in ["denied", "allowed"] {
+        for (what, fine) in answer[part].as_object().unwrap() {
+            assert!(fine == true, "{part}: {what}");
+        }
+    }
+}

@@ -3,5 +3,7 @@
 #[cfg(feature = "gst")]
 mod codec;
 mod golden;
+#[cfg(feature = "gst")]
+mod push;
 mod raw_rtmp;
 mod rtmp;

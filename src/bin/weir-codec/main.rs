@@ -9,7 +9,9 @@
 mod beat;
 mod inventory;
 mod link;
+mod picture;
 mod pipeline;
+mod sandbox;
 mod tap;
 mod ticks;
 
@@ -30,6 +32,11 @@ struct Arguments {
     /// Exit unless this process is the parent: closes the gap between fork and the request to die with the parent.
     #[arg(long, value_name = "PID", env = "WEIR_CODEC_PARENT")]
     parent: Option<i32>,
+    /// Enter the sandbox, try what it forbids, print the outcome as JSON, and exit.
+    #[arg(long, hide = true)]
+    sandbox_check: bool,
+    #[command(flatten)]
+    picture: picture::Options,
 }
 
 /// One line for the log.
@@ -51,8 +58,11 @@ fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
 
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
-    let linked = !arguments.inventory;
-    if linked && let Err(e) = die_with_parent(arguments.parent) {
+    // A person may start the others from a shell, and then nobody has to die with anybody.
+    let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check;
+    if (linked || arguments.parent.is_some())
+        && let Err(e) = die_with_parent(arguments.parent)
+    {
         log(&e);
         return ExitCode::FAILURE;
     }
@@ -61,9 +71,22 @@ fn main() -> ExitCode {
         return ExitCode::FAILURE;
     }
     if arguments.inventory {
-        return print_inventory();
+        return print(&inventory::take());
     }
     inventory::load();
+    sandbox::enter();
+    if arguments.sandbox_check {
+        return print(&sandbox::check());
+    }
+    if arguments.picture.picture {
+        return match picture::run(&arguments.picture) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                log(&e);
+                ExitCode::FAILURE
+            }
+        };
+    }
     let socket = match std::io::stdin().as_fd().try_clone_to_owned() {
         Ok(fd) => UnixStream::from(fd),
         Err(e) => {
@@ -80,8 +103,8 @@ fn main() -> ExitCode {
     }
 }
 
-fn print_inventory() -> ExitCode {
-    let text = serde_json::to_string_pretty(&inventory::take()).unwrap_or_default();
+fn print(answer: &impl serde::Serialize) -> ExitCode {
+    let text = serde_json::to_string_pretty(answer).unwrap_or_default();
     match writeln!(std::io::stdout(), "{text}") {
         Ok(()) => ExitCode::SUCCESS,
         Err(_) => ExitCode::FAILURE,

@@ -195,7 +195,7 @@ fn source_caps(plan: &Plan) -> gst::Caps {
 }
 
 /// Element, message and the first line of the details.
-fn describe(message: &gst::Message) -> String {
+pub fn describe(message: &gst::Message) -> String {
     let origin = message.src().map_or_else(String::new, |s| s.name().to_string());
     let (error, debug) = match message.view() {
         MessageView::Error(e) => (e.error(), e.debug()),
