@@ -4,6 +4,7 @@ use std::collections::VecDeque;
 use std::io;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream as StdUnixStream;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex, mpsc as std_mpsc};
@@ -147,6 +148,8 @@ fn start(options: &Options) -> Result<Started, Error> {
         command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");
     }
     command
+        // Ctrl-C in a terminal goes to the whole process group: the supervisor ends its streams first, and for that needs the encoders.
+        .process_group(0)
         .env("WEIR_CODEC_PARENT", std::process::id().to_string())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
