@@ -71,6 +71,7 @@ const NOT_SYNC: u32 = 0x0101_0000;
 pub struct Fragmenter {
     sequence: u32,
     waiting: Vec<Sample>,
+    waiting_bytes: usize,
     bytes: Vec<u8>,
     chunks: Vec<Chunk>,
     samples: usize,
@@ -84,12 +85,18 @@ impl Fragmenter {
 
     /// Adds a sample to the open segment.
     pub fn push(&mut self, sample: Sample) {
+        self.waiting_bytes += sample.data.len();
         self.waiting.push(sample);
     }
 
     /// Samples in the open segment.
     pub fn len(&self) -> usize {
         self.samples + self.waiting.len()
+    }
+
+    /// Bytes in the open segment.
+    pub fn bytes(&self) -> usize {
+        self.bytes.len() + self.waiting_bytes
     }
 
     /// `true` when the open segment has no sample.
@@ -100,6 +107,7 @@ impl Fragmenter {
     /// Forgets the open segment.
     pub fn discard(&mut self) {
         self.waiting.clear();
+        self.waiting_bytes = 0;
         self.bytes.clear();
         self.chunks.clear();
         self.samples = 0;
@@ -151,6 +159,7 @@ impl Fragmenter {
 
     fn write_chunk(&mut self, end: i64) -> Result<Chunk, FragmentError> {
         let samples = std::mem::take(&mut self.waiting);
+        self.waiting_bytes = 0;
         let floor = self.chunks.last().map_or(0, |c| c.start);
         let times = decode_times(&samples, floor);
         let start = times.first().copied().ok_or(FragmentError::Range("no sample"))?;

@@ -50,6 +50,9 @@ const MAX_CUTS: usize = 64;
 /// Samples of one open segment at the most: 10 s at 240 fps, or 50 s of audio. More is a source that ignores every cut.
 const MAX_SAMPLES: usize = 2400;
 
+/// Their bytes: 10 s at 50 Mbit/s.
+const MAX_BYTES: usize = 64 << 20;
+
 /// Collects one track.
 #[derive(Debug)]
 pub struct Packager {
@@ -112,7 +115,7 @@ impl Packager {
             if !self.filling && self.begins(&sample, front) {
                 self.filling = true;
             }
-            if self.filling && self.fragmenter.len() < MAX_SAMPLES {
+            if self.filling && self.fragmenter.len() < MAX_SAMPLES && self.fragmenter.bytes() + sample.data.len() <= MAX_BYTES {
                 self.fragmenter.push(sample);
             }
         }

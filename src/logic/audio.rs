@@ -91,16 +91,19 @@ impl AudioTrack {
         out
     }
 
-    /// The track ends at `end`: what waits is placed, and a hole before `end` is filled.
-    pub fn finish(&mut self, end: MediaTime) -> Vec<Frame> {
+    /// The track ends at `end`: what waits is placed, and a hole before `end` is filled. Gives the frames, and the units that belong behind `end`.
+    pub fn finish(mut self, end: MediaTime) -> (Vec<Frame>, Vec<AudioUnit>) {
         let mut out = Vec::new();
+        let mut behind = Vec::new();
         while let Some(unit) = self.waiting.pop_front() {
             if unit.pts < end {
                 self.place(unit, &mut out);
+            } else {
+                behind.push(unit);
             }
         }
         self.fill(end - MAX_ERROR, &mut out);
-        out
+        (out, behind)
     }
 
     fn place(&mut self, unit: AudioUnit, out: &mut Vec<Frame>) {

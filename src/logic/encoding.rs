@@ -120,12 +120,14 @@ impl Encoding {
         self.commands.pop_front()
     }
 
-    /// Another source format or set of rungs; takes effect with the next start. What was kept is forgotten: it is of the old format.
+    /// Forgets the units that were kept: a publisher that left before anything was decided begins anew.
+    pub fn forget(&mut self) {
+        self.retained.clear();
+        self.bytes = 0;
+    }
+
+    /// Another source format or set of rungs; takes effect with the next start. (Units of the old format were forgotten when it was drained.)
     pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>) {
-        if self.source != source {
-            self.retained.clear();
-            self.bytes = 0;
-        }
         self.source = source;
         self.rungs = rungs;
     }
@@ -233,8 +235,7 @@ impl Encoding {
 
     /// The publisher is gone: drain what runs. `true` when [`Encoding::drained`] or [`Encoding::died`] will follow.
     pub fn drain(&mut self, now: Duration) -> bool {
-        self.retained.clear();
-        self.bytes = 0;
+        self.forget();
         match self.state {
             State::Running => {
                 self.commands.push_back(Command::Drain);

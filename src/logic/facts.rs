@@ -30,6 +30,11 @@ impl Meter {
         }
     }
 
+    /// Something was seen.
+    pub fn is_known(&self) -> bool {
+        !self.units.is_empty()
+    }
+
     fn span(&self) -> Option<(MediaTime, Duration)> {
         let (first, last) = (self.units.front()?, self.units.back()?);
         let media = last.1 - first.1;

@@ -19,9 +19,9 @@ pub use status::{AudioInput, Input, Playback, RungStatus, Status, VideoInput};
 use super::audio::AudioTrack;
 use super::encoding::{Command, Encoding};
 use super::facts::Facts;
-use super::ladder::{self, Ladder};
+use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
-use super::model::{AudioFormat, FrameRate, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
+use super::model::{AudioFormat, AudioUnit, FrameRate, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
 use super::packet::{Metadata, Packet};
 use super::playlist::{self, Window};
 use super::time::{MediaTime, UnixMillis};
@@ -55,6 +55,15 @@ pub struct Setup {
     /// UTCTiming address of the MPD (rules.md 14).
     pub utc_timing: Option<String>,
 }
+
+/// Units held until the tracks are decided: 10 s (`long-segments` waits so long) at 240 fps.
+const MAX_PROBING: usize = 2400;
+
+/// And their bytes: 10 s at 50 Mbit/s.
+const MAX_PROBING_BYTES: usize = 64 << 20;
+
+/// Longest AAC frame: 6144 bits per channel (ISO/IEC 14496-3, 4.5.3), 8 channels, rounded up.
+const MAX_AUDIO_FRAME: usize = 8192;
 
 /// Both clocks, read by the shell.
 #[derive(Debug, Clone, Copy)]
@@ -108,12 +117,13 @@ pub struct Stream {
     metadata: Metadata,
     lifecycle: Lifecycle,
     encoding: Option<Encoding>,
-    /// A new run waits until the codec process has drained.
-    start_when_drained: bool,
+    /// A new run waits until the codec process has drained the old one.
+    next_run: Option<(VideoFormat, Vec<Rung>)>,
     /// Number of the first segment of the running encoders' run, if that begins with a discontinuity (or is the first of all).
     run_from: Option<u64>,
     /// Units given before tracks were decided.
     probing: Vec<VideoUnit>,
+    probing_bytes: usize,
     /// Likewise what encoders gave.
     early: Vec<(usize, Sample)>,
     early_formats: Vec<(usize, VideoFormat)>,
@@ -127,6 +137,8 @@ pub struct Stream {
     discontinuities: u64,
     ended: bool,
     over: bool,
+    /// The manifests were told to say that it is over.
+    end_due: bool,
     warned_audio: bool,
 }
 
@@ -140,9 +152,10 @@ impl Stream {
             metadata: Metadata::default(),
             lifecycle: Lifecycle::new(setup.grace),
             encoding: None,
-            start_when_drained: false,
+            next_run: None,
             run_from: None,
             probing: Vec::new(),
+            probing_bytes: 0,
             early: Vec::new(),
             early_formats: Vec::new(),
             decision: None,
@@ -155,6 +168,7 @@ impl Stream {
             discontinuities: 0,
             ended: false,
             over: false,
+            end_due: false,
             warned_audio: false,
             keys,
             setup,
@@ -188,6 +202,9 @@ impl Stream {
                 }
                 Err(e) => self.warn(format!("access unit dropped: {e}")),
             },
+            Packet::Audio { data, .. } if data.len() > MAX_AUDIO_FRAME => {
+                self.warn("audio frame dropped: longer than AAC allows".into())
+            }
             Packet::Audio { time, data } => {
                 let events = self.timeline.audio(time, data, now.mono);
                 self.handle(events, now);
@@ -229,10 +246,25 @@ impl Stream {
         if !self.lifecycle.returned() {
             return false;
         }
+        if self.decision.is_none() {
+            self.begin_anew();
+        }
         let elapsed = self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor));
         self.timeline.resume(elapsed);
         self.facts.resumed();
         true
+    }
+
+    /// The publisher left before anything was decided: nothing of its first try is used.
+    fn begin_anew(&mut self) {
+        self.anchor = None;
+        self.probing.clear();
+        self.probing_bytes = 0;
+        self.early.clear();
+        self.early_formats.clear();
+        if let Some(e) = &mut self.encoding {
+            e.forget();
+        }
     }
 
     /// End the session at once.
@@ -357,6 +389,8 @@ impl Stream {
         let needed = self.encoding.as_mut().is_some_and(|e| e.died(now.mono));
         if needed {
             self.warn(format!("codec process lost: {reason}"));
+            // What comes back must have the old parameter sets, or ask for a discontinuity.
+            self.run_from = None;
             self.after_death(now);
         }
         self.settle(now);
@@ -380,10 +414,8 @@ impl Stream {
                 self.packaged(i, out);
             }
         }
-        if std::mem::take(&mut self.start_when_drained)
-            && let Some(e) = &mut self.encoding
-        {
-            e.start(now.mono);
+        if let Some((format, rungs)) = self.next_run.take() {
+            self.start_run(format, rungs, now);
         }
     }
 
@@ -421,20 +453,22 @@ impl Stream {
         if self.decision.is_some() {
             // rules.md 1: the set is fixed; a rung that this source cannot have is not produced.
             rungs.retain(|r| self.tracks.iter().any(|t| t.name == r.name));
-            self.renumber_rungs(&rungs);
         }
-        let encoding = match &mut self.encoding {
-            Some(e) => {
-                e.replan(format, rungs);
-                e
-            }
-            None => self.encoding.insert(Encoding::new(format, rungs)),
-        };
         self.run_from = None;
-        if encoding.is_running() {
-            self.start_when_drained = true;
+        let encoding = self.encoding.get_or_insert_with(|| Encoding::new(format.clone(), rungs.clone()));
+        // Of the old run nothing may be lost. Before the decision there is none: the process begins anew.
+        if self.decision.is_some() && encoding.drain(now.mono) {
+            self.next_run = Some((format, rungs));
         } else {
-            encoding.start(now.mono);
+            self.start_run(format, rungs, now);
+        }
+    }
+
+    fn start_run(&mut self, format: VideoFormat, rungs: Vec<Rung>, now: Now) {
+        self.renumber_rungs(&rungs);
+        if let Some(e) = &mut self.encoding {
+            e.replan(format, rungs);
+            e.start(now.mono);
         }
     }
 
@@ -500,8 +534,14 @@ impl Stream {
             self.begin_era(cut);
         }
         for i in 0..self.tracks.len() {
+            if cut.discontinuity {
+                self.tracks[i].packager.close(cut.start);
+            }
             let lost = self.tracks[i].packager.cut(cut.number, cut.start);
             self.packaged(i, Ok(lost));
+            if self.tracks[i].role == Role::NotProduced {
+                self.lose(i, cut.number);
+            }
         }
     }
 
@@ -513,7 +553,11 @@ impl Stream {
             e.push(&unit, cut, keep_from, now.mono);
         }
         if self.decision.is_none() {
+            self.probing_bytes += unit.data.len();
             self.probing.push(unit);
+            if self.probing_bytes > MAX_PROBING_BYTES || self.probing.len() > MAX_PROBING {
+                self.outputs.push_back(Output::Refuse("timestamps do not advance, or the rate is above 50 Mbit/s".into()));
+            }
         } else if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {
             self.tracks[source].meter.push(unit.dts, unit.data.len(), now.mono);
             self.push_sample(source, unit.pts.0, unit.idr, unit.data);
@@ -528,13 +572,20 @@ impl Stream {
         }
     }
 
-    fn closed(&mut self, end: MediaTime, dropped: bool, now: Now) {
+    /// Ends the run of audio at `end`; gives what belongs behind it.
+    fn finish_audio(&mut self, end: MediaTime) -> Vec<AudioUnit> {
+        let Some(audio) = self.audio.take() else { return Vec::new() };
+        let (frames, behind) = audio.finish(end);
         if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) {
-            let frames = self.audio.as_mut().map(|a| a.finish(end)).unwrap_or_default();
             for frame in frames {
                 self.push_sample(track, frame.start, true, frame.data);
             }
         }
+        behind
+    }
+
+    fn closed(&mut self, end: MediaTime, dropped: bool, now: Now) {
+        self.finish_audio(end);
         if let Some(window) = &mut self.window {
             if dropped {
                 window.drop_open();
@@ -567,8 +618,9 @@ impl Stream {
             }
         }
         if let Some(window) = &mut self.window {
-            let before = window.finished();
-            if window.advance(now.mono) || (self.ended && !before) || (self.ended && !self.shelf.wrote_end()) {
+            let changed = window.advance(now.mono);
+            let finished = window.finished() && !std::mem::replace(&mut self.end_due, window.finished());
+            if changed || finished {
                 self.shelf.changed();
             }
             let options = shelf::Options { keys: &self.keys, utc_timing: self.setup.utc_timing.as_deref() };
@@ -595,7 +647,11 @@ impl Stream {
     }
 
     fn audio_format(&self) -> AudioFormat {
-        self.audio.as_ref().map_or_else(aac::silent_format, |a| a.format().clone())
+        let track = self.tracks.iter().find(|t| t.role == Role::Audio);
+        match track.map(TrackState::format) {
+            Some(playlist::Format::Audio(format)) => format.clone(),
+            _ => aac::silent_format(),
+        }
     }
 }
 

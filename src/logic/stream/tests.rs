@@ -326,6 +326,78 @@ fn a_reconnect_is_a_discontinuity_at_the_same_number_everywhere() {
 }
 
 #[test]
+fn another_format_in_mid_stream_is_a_discontinuity_and_loses_nothing() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(60), ..setup() });
+    w.configs();
+    w.publish(5, 2000);
+    // The same size at another level: the record differs by one byte.
+    let mut other = RECORD_720P30.to_vec();
+    other[3] = 0x20;
+    let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
+    for n in 125..300u64 {
+        if n == 150 {
+            w.packet(Packet::VideoConfig(other.clone().into()));
+        }
+        let t = n * 40;
+        w.ms = t;
+        let idr = t % 2000 == 0;
+        w.packet(Packet::Audio { time: t as u32, data: Bytes::from_static(b"aac") });
+        w.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data: unit(if idr { 0x65 } else { 0x41 }) });
+        w.encode();
+        w.store();
+        w.timers();
+    }
+    w.wait(1);
+    let expected = w.discontinuities("src");
+    assert_eq!(expected, [3], "{}", w.playlist("src"));
+    assert_eq!(w.encoder.starts, 2);
+    for track in TRACKS {
+        assert_eq!(w.discontinuities(track), expected, "{track}");
+        assert_eq!(w.gaps(track), 0, "{track}: {}", w.playlist(track));
+    }
+    assert_eq!(w.playlist("src").matches("#EXT-X-MAP").count(), 2);
+}
+
+#[test]
+fn a_publisher_that_left_before_the_first_segment_may_begin_anew() {
+    // 0.3 s are too short to keep
+    let mut short = World::new(setup());
+    short.configs();
+    let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
+    for n in 0..8u32 {
+        short.packet(Packet::Video {
+            time: n * 40,
+            composition: 80,
+            key: n == 0,
+            data: unit(if n == 0 { 0x65 } else { 0x41 }),
+        });
+    }
+    short.packet(Packet::Unpublish);
+    short.wait(3);
+    let now = short.now();
+    assert!(short.stream.returned(now));
+    short.configs();
+    short.publish(7, 2000);
+    short.wait(1);
+    for track in TRACKS {
+        assert_eq!(short.playlist(track).matches("#EXTINF").count(), 3, "{track}: {}", short.playlist(track));
+        assert_eq!(short.gaps(track), 0, "{track}");
+    }
+}
+
+#[test]
+fn a_source_whose_clock_stands_still_is_refused() {
+    let mut w = World::new(setup());
+    w.configs();
+    for n in 0..3000 {
+        let idr = n == 0;
+        let unit = Bytes::from([&[0, 0, 0, 2, if idr { 0x65 } else { 0x41 }, 0][..]].concat());
+        w.packet(Packet::Video { time: 0, composition: 0, key: idr, data: unit });
+    }
+    assert!(w.refused.unwrap().contains("do not advance"));
+}
+
+#[test]
 fn obs_at_its_defaults_gets_a_reencoded_top_rung() {
     let mut w = World::new(setup());
     w.configs();

@@ -151,12 +151,14 @@ impl Stream {
 
     /// A discontinuity: formats that changed take effect here.
     pub(super) fn begin_era(&mut self, cut: &Cut) {
-        if let Some(format) = &cut.audio {
-            self.audio = Some(AudioTrack::new(format.clone(), false, cut.start));
-        } else {
-            let format = self.audio_format();
-            let silent = self.decision.as_ref().is_none_or(|d| d.audio.is_none());
-            self.audio = Some(AudioTrack::new(format, silent, cut.start));
+        let behind = self.finish_audio(cut.start);
+        let silent = cut.audio.is_none() && !self.facts.audio.is_known();
+        let format = cut.audio.clone().unwrap_or_else(|| self.audio_format());
+        let audio = self.audio.insert(AudioTrack::new(format, silent, cut.start));
+        if cut.audio.is_none() {
+            for unit in behind {
+                audio.push(unit);
+            }
         }
         for i in 0..self.tracks.len() {
             let track = &mut self.tracks[i];
