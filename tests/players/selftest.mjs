@@ -95,7 +95,10 @@ async function makeContent(dir, how) {
   return child;
 }
 
-const segmentsOf = async (dir, rung) => (await fs.readdir(dir)).filter((f) => f.startsWith(`chunk-stream${rung}-`)).map((f) => path.join(dir, f));
+async function segmentsOf(dir, rung) {
+  const names = await fs.readdir(dir);
+  return names.filter((n) => n.startsWith(`chunk-stream${rung}-`)).map((n) => path.join(dir, n));
+}
 
 /** Boxes stay whole, the samples become noise: only a decoder can notice. */
 async function overwrite(dir, rung) {
@@ -108,7 +111,7 @@ async function overwrite(dir, rung) {
 }
 
 async function remove(dir, rung) {
-  for (const file of (await segmentsOf(dir, rung)).slice(2, 5)) await fs.rm(file);
+  for (const file of (await segmentsOf(dir, rung)).slice(1)) await fs.rm(file);
 }
 
 async function serve(root) {
