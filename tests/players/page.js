@@ -4,13 +4,14 @@
 const video = document.querySelector('video');
 const canvas = document.createElement('canvas');
 const pixels = canvas.getContext('2d', { willReadFrequently: true });
+const AHEAD = 6; // seconds that dash.js may buffer of a recording
 const sleep = (ms) => new Promise((done) => setTimeout(done, ms));
 
 const record = { levels: [], clock: [], samples: [], windows: [], latency: [], fatal: [], errors: [], waits: 0, started: null, ended: null };
 const fatal = (text) => record.fatal.push(String(text).slice(0, 300));
 const minor = (text) => record.errors.length < 20 && record.errors.push(String(text).slice(0, 300));
 
-// ---- players: open(url) resolves to { levels, show(i), shown(), latency() } -------------------------------------
+// ---- players: open(url) resolves to { levels, show(i, now), shown(), latency() } ----------------------------------
 
 const adapters = {
   'hls.js': openHls,
@@ -25,7 +26,7 @@ function openHls(url) {
   return new Promise((done) => {
     hls.on(Hls.Events.MANIFEST_PARSED, () => done({
       levels: hls.levels.map((l) => ({ width: l.width, height: l.height, bitrate: l.bitrate, fps: l.frameRate || null, codec: l.videoCodec })),
-      show: (i) => { hls.nextLevel = i; },
+      show: (i, now) => { if (now) hls.currentLevel = i; else hls.nextLevel = i; },
       shown: () => hls.currentLevel,
       latency: () => hls.latency,
     }));
@@ -34,18 +35,20 @@ function openHls(url) {
   });
 }
 
-function openDash(url) {
+function openDash(url, live) {
   const player = dashjs.MediaPlayer().create();
   player.on('error', (e) => fatal(`${e.error?.code ?? ''} ${e.error?.message ?? e.error}`));
   player.on('playbackError', (e) => fatal(e.error?.message ?? e.error ?? 'playback error'));
   player.initialize(null, null, true);
-  player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false } } } });
+  // Once it has buffered a recording to the end it ignores a switch: keep it from getting there.
+  const buffer = { bufferTimeDefault: AHEAD, bufferTimeAtTopQuality: AHEAD, bufferTimeAtTopQualityLongForm: AHEAD };
+  player.updateSettings({ streaming: { abr: { autoSwitchBitrate: { video: false } }, ...(live ? {} : { buffer }) } });
   const list = () => player.getRepresentationsByType('video');
   return new Promise((done) => {
     player.on('streamInitialized', () => done({
       levels: list().map((r) => ({ width: r.width, height: r.height, bitrate: r.bandwidth, fps: Number(r.frameRate) || null, codec: r.codecs })),
-      // Without a forced replacement: that removes the picture under the playhead and shows none until the next key frame.
-      show: (i) => player.setRepresentationForTypeByIndex('video', i, false),
+      // A forced replacement removes the picture under the playhead too and shows none until the next key frame.
+      show: (i, now) => player.setRepresentationForTypeByIndex('video', i, now),
       shown: () => list().findIndex((r) => r.id === player.getCurrentRepresentationForType('video')?.id),
       latency: () => player.getCurrentLiveLatency(),
     }));
@@ -137,25 +140,28 @@ async function until(test, seconds) {
   return test();
 }
 
-/** A recording may be shorter than the tour: go back to its start while enough is left to see a level. */
-function rewindIfShort(options) {
-  if (!options.live && Number.isFinite(video.duration) && video.duration - video.currentTime < options.seconds + 4) video.currentTime = 0;
-}
+/** A recording may be shorter than the tour. */
+const needsRewind = (options) => !options.live && Number.isFinite(video.duration) && video.duration - video.currentTime < options.seconds + AHEAD + 4;
 
 async function visit(player, index, options) {
   const { height } = player.levels[index];
-  rewindIfShort(options);
+  const rewind = needsRewind(options);
   const asked = performance.now();
-  player.show(index);
   const shows = () => video.videoHeight === height && player.shown() === index && video.readyState >= 3 && !video.seeking;
+  if (rewind) {
+    video.currentTime = 0;
+    await until(() => !video.seeking, options.patience);
+  }
+  // What is buffered there is of an older level, so it has to go at once; elsewhere the players may switch smoothly.
+  player.show(index, rewind);
   const reached = await until(shows, options.patience);
   const from = performance.now();
   if (reached) await until(() => performance.now() - from >= options.seconds * 1000 || record.ended, options.seconds + 1);
-  record.windows.push({ index, reached, asked, from, to: performance.now(), height: video.videoHeight, shown: player.shown() });
+  record.windows.push({ index, reached, rewind, asked, from, to: performance.now(), height: video.videoHeight, shown: player.shown() });
 }
 
 async function play(options) {
-  const opened = await Promise.race([adapters[options.player](options.url), sleep(options.patience * 1000)]);
+  const opened = await Promise.race([adapters[options.player](options.url, options.live), sleep(options.patience * 1000)]);
   if (!opened) return fatal('the manifest was not parsed in time');
   record.levels = opened.levels;
   video.play().catch((e) => minor(`play(): ${e.message}`));

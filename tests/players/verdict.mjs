@@ -72,6 +72,8 @@ function movement(clock, fpsAt) {
 
 /** A rung may be declared slower than the source, never faster. Between levels the slowest one is due. */
 function frameRateAt(record, t, options) {
+  // After going back the harness made the player drop its picture; the next one is the next key frame.
+  if (record.windows.some((w) => w.rewind && t >= w.asked && t < w.from)) return 0;
   const w = record.windows.find((w) => w.reached && t >= w.from && t <= w.to);
   const level = (l) => Math.min(options.fps, l?.fps ?? options.fps);
   return w ? level(record.levels[w.index]) : Math.min(options.fps, ...record.levels.map(level));
