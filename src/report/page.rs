@@ -9,9 +9,9 @@ use axum::routing::get;
 
 use crate::worker::Worker;
 
-/// What the page may load: itself, and media as blobs of its player (hls.js transmuxes in a worker made from a blob).
-const POLICY: &str = "default-src 'self'; img-src 'self' data:; media-src 'self' blob:; worker-src 'self' blob:; \
-                      frame-ancestors 'none'; base-uri 'none'; form-action 'none'";
+/// What the page may load: its own files and the worker's answers, media as blobs of its player.
+const POLICY: &str = "default-src 'none'; script-src 'self'; style-src 'self'; connect-src 'self'; img-src 'self' data:; \
+                      media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'";
 
 const HTML: &str = include_str!("../../web/index.html");
 const CSS: &str = include_str!("../../web/weir.css");
