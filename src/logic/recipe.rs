@@ -21,6 +21,8 @@ macro_rules! template {
 pub const DECODE: Template = template!("decode-sw.gst");
 /// For sources with fields.
 pub const DEINTERLACE: Template = template!("deinterlace-sw.gst");
+/// From one decoder to all rungs.
+pub const FAN_OUT: Template = template!("fan-out.gst");
 /// Half the frame rate.
 pub const HALVE: Template = template!("halve.gst");
 /// One size.
@@ -32,15 +34,17 @@ pub const RUNG: Template = template!("rung-h264-sw.gst");
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 6] = [DECODE, DEINTERLACE, HALVE, SCALE, RUNG, PICTURE];
+pub const ALL: [Template; 7] = [DECODE, DEINTERLACE, FAN_OUT, HALVE, SCALE, RUNG, PICTURE];
 
 /// The ladder that is used when none is configured.
 pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
 
 /// The element that takes access units.
 pub const SOURCE: &str = "source";
-/// The tee behind the decoder: all raw pictures pass its sink pad, each once.
-pub const DECODED: Name = Name("decoded", 0);
+/// The element behind the decoder: all raw pictures pass its sink pad, each once.
+pub const GATE: Name = Name("gate", 0);
+/// The tee behind it.
+const DECODED: Name = Name("decoded", 0);
 /// The appsinks are `rung0`, `rung1`, ... in the order of the plan.
 pub const SINK: &str = "rung";
 
@@ -177,7 +181,7 @@ struct Node {
     original: bool,
 }
 
-/// The text of the pipeline of one stream. Its names are [`SOURCE`], [`DECODED`] and [`SINK`] with the rung's number.
+/// The text of the pipeline of one stream. Its names are [`SOURCE`], [`GATE`] and [`SINK`] with the rung's number.
 ///
 /// Sizes cascade: each rung is scaled from the smallest picture before it that is large enough, which saves a fifth of the work of decoding
 /// and scaling against scaling each from the source (measured). A rung of full rate never takes from one of half rate.
@@ -195,7 +199,8 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
         text += " ! ";
         text += &DEINTERLACE.fill(&[])?;
     }
-    text += &format!(" ! tee name={DECODED}");
+    text += " ! ";
+    text += &FAN_OUT.fill(&[("gate", Value::Name(GATE)), ("to", Value::Name(DECODED))])?;
 
     let mut nodes = vec![Node { name: DECODED, width: source.width, height: source.height, halved: false, original: true }];
     for (index, rung) in rungs.iter().enumerate() {
@@ -281,6 +286,14 @@ fn scale(from: &Node, to: &Node, borders: bool) -> Result<String, RecipeError> {
     ])?)
 }
 
+/// The VBV size at which no segment of two seconds exceeds `max_kbps`: with a VBV that fills at the average rate, a segment has at the most what
+/// flows in during it and what the buffer held at its beginning. 1000 ms for a peak of one and a half times the average.
+fn vbv_ms(kbps: u64, max_kbps: u64) -> u64 {
+    // rules.md 3: the segment target. Longer segments have lower peaks. x264enc takes up to 10000; under 300 quality falls apart.
+    const SEGMENT_MS: u64 = 2000;
+    (SEGMENT_MS * (max_kbps - kbps) / kbps).clamp(300, 2 * SEGMENT_MS)
+}
+
 fn encode(from: Name, index: usize, rung: &Rung, preset: Preset, threads: u64) -> Result<String, RecipeError> {
     // GstX264Enc's limits: 2048000 kbit/s. 500 Mbit/s is the most that level 6.2 allows for High (table A-1, with its factor).
     let kbps = within("kbps", rung.kbps.into(), 1, 500_000)?;
@@ -295,9 +308,7 @@ fn encode(from: Name, index: usize, rung: &Rung, preset: Preset, threads: u64) -
         ("preset", Value::Word(preset.word())),
         ("threads", Value::Number(threads)),
         ("kbps", Value::Number(kbps)),
-        ("max_kbps", Value::Number(max_kbps)),
-        // one second at the highest rate
-        ("vbv_kbit", Value::Number(max_kbps)),
+        ("vbv_ms", Value::Number(vbv_ms(kbps, max_kbps))),
         ("key_interval", Value::Number((fps_num * KEY_INTERVAL_SECS).div_ceil(fps_den))),
     ])?)
 }
@@ -365,6 +376,13 @@ mod tests {
         // the shape is judged with the sample aspect ratio: 1440x1080 at 4:3 is 16:9
         assert!(!differs(&format(1440, 1080), (4, 3), &rungs[0]));
         assert!(!differs(&format(1920, 1080), (1, 1), &rung(854, 480, false)));
+    }
+
+    #[test]
+    fn the_vbv_is_what_the_peak_leaves_room_for() {
+        assert_eq!(vbv_ms(2800, 4200), 1000);
+        assert_eq!(vbv_ms(1000, 1000), 300);
+        assert_eq!(vbv_ms(1, 1_000_000), 4000);
     }
 
     #[test]

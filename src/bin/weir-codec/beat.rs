@@ -13,13 +13,16 @@ pub struct Verdict {
     pub force: bool,
     /// Half-rate rungs leave it out.
     pub skip: bool,
+    /// Every rung leaves it out: its time is not after that of the picture before, as happens with damaged streams, and neither encoders nor
+    /// segments have a place for it.
+    pub late: bool,
 }
 
 /// The cuts that the decoder has not reached yet, and the parity of the half-rate rungs since the last one.
 #[derive(Debug, Default)]
 pub struct Beat {
     cuts: BTreeSet<i64>,
-    begun: bool,
+    last: Option<i64>,
     skip_next: bool,
 }
 
@@ -32,22 +35,25 @@ impl Beat {
         }
     }
 
-    /// The decoder has made the picture at `pts`; pictures come in order of presentation.
+    /// The decoder has made the picture at `pts`.
     pub fn picture(&mut self, pts: i64) -> Verdict {
+        if self.last.is_some_and(|last| pts <= last) {
+            return Verdict { force: false, skip: true, late: true };
+        }
         let cut = self.cuts.remove(&pts);
         // A cut whose picture did not come out of the decoder is over: its rungs have no key frame there.
         while self.cuts.first().is_some_and(|&c| c < pts) {
             self.cuts.pop_first();
         }
-        let restart = cut || !self.begun;
+        let first = self.last.replace(pts).is_none();
         let verdict = Verdict {
             // The first picture is an IDR anyway, and a request for it would make GstVideoEncoder of GStreamer 1.22 refuse all later ones: it
             // books the request at the encoder's smallest PTS (x264enc: 1000 hours) and then finds every other one too early.
-            force: cut && self.begun,
-            skip: !restart && self.skip_next,
+            force: cut && !first,
+            skip: !cut && !first && self.skip_next,
+            late: false,
         };
         self.skip_next = !verdict.skip;
-        self.begun = true;
         verdict
     }
 }
@@ -82,6 +88,14 @@ mod tests {
         beat.cut(5);
         assert_eq!(run(&mut beat, [0, 4, 6]), [(false, false), (false, true), (false, false)]);
         assert!(beat.cuts.is_empty());
+    }
+
+    #[test]
+    fn a_picture_whose_time_goes_back_is_left_out_and_does_not_count() {
+        let mut beat = Beat::default();
+        beat.cut(2);
+        let late: Vec<_> = [3, 2, 3, 4].map(|t| beat.picture(t)).into_iter().map(|v| (v.late, v.skip)).collect();
+        assert_eq!(late, [(false, false), (true, true), (true, true), (false, true)]);
     }
 
     #[test]

@@ -175,8 +175,8 @@ fn element<T: IsA<gst::Element>>(pipeline: &gst::Pipeline, name: &str) -> Result
 
 /// The pad by which every decoded picture leaves the decoder (or the deinterlacer behind it).
 fn decoded_pad(pipeline: &gst::Pipeline) -> Result<gst::Pad, String> {
-    let tee = element::<gst::Element>(pipeline, &recipe::DECODED.to_string())?;
-    tee.static_pad("sink").and_then(|pad| pad.peer()).ok_or_else(|| "nothing is linked to the decoder".to_owned())
+    let gate = element::<gst::Element>(pipeline, &recipe::GATE.to_string())?;
+    gate.static_pad("sink").and_then(|pad| pad.peer()).ok_or_else(|| "nothing is linked to the decoder".to_owned())
 }
 
 fn source_caps(plan: &Plan) -> gst::Caps {

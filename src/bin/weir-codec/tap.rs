@@ -25,14 +25,14 @@ pub fn watch_decoded(pad: &gst::Pad, beat: Arc<Mutex<Beat>>) {
             // The segment begins at 0 (see Stream::start), so running time is PTS.
             pad.push_event(DownstreamForceKeyUnitEvent::builder().running_time(time).all_headers(false).build());
         }
-        // Writable means a copy of the description here, never of the picture: the decoder keeps it as reference.
-        if verdict.skip != buffer.flags().contains(BufferFlags::DROPPABLE) {
+        let mut flags = buffer.flags();
+        flags.set(BufferFlags::DROPPABLE, verdict.skip);
+        flags.set(BufferFlags::DECODE_ONLY, verdict.late);
+        if flags != buffer.flags() {
+            // Writable means a copy of the description here, never of the picture: the decoder keeps it as reference.
             let buffer = buffer.make_mut();
-            if verdict.skip {
-                buffer.set_flags(BufferFlags::DROPPABLE);
-            } else {
-                buffer.unset_flags(BufferFlags::DROPPABLE);
-            }
+            buffer.unset_flags(BufferFlags::DROPPABLE | BufferFlags::DECODE_ONLY);
+            buffer.set_flags(flags & (BufferFlags::DROPPABLE | BufferFlags::DECODE_ONLY));
         }
         // x264enc would write captions into the rungs by itself; the supervisor does so, for dropped pictures too (rules.md 13).
         if buffer.meta::<VideoCaptionMeta>().is_some() {

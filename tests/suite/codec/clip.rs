@@ -21,10 +21,10 @@ pub struct Clip {
     pub units: Vec<Unit>,
 }
 
-/// Runs ffmpeg and returns what it wrote to standard output; its standard error must be empty.
-pub fn ffmpeg(arguments: &[&str], input: Option<&std::path::Path>) -> Vec<u8> {
+/// Runs ffmpeg and returns what it wrote to standard output; it must have nothing to say at `level`.
+pub fn ffmpeg(level: &str, arguments: &[&str], input: Option<&std::path::Path>) -> Vec<u8> {
     let mut command = Command::new("ffmpeg");
-    command.args(["-hide_banner", "-nostdin", "-v", "warning", "-y"]);
+    command.args(["-hide_banner", "-nostdin", "-v", level, "-y"]);
     if let Some(path) = input {
         command.arg("-i").arg(path);
     }
@@ -38,12 +38,15 @@ impl Clip {
     /// `seconds` of a moving picture by x264 with B-frames; `extra` goes to ffmpeg before the output.
     pub fn make(width: u32, height: u32, fps: u32, seconds: u32, extra: &[&str]) -> Self {
         let source = format!("testsrc2=size={width}x{height}:rate={fps}:duration={seconds}");
-        let mut arguments =
-            vec!["-f", "lavfi", "-i", &source, "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "superfast"];
+        let mut arguments = vec!["-f", "lavfi", "-i", &source, "-c:v", "libx264", "-preset", "superfast"];
         arguments.extend(["-bf", "2", "-g", "1000", "-b:v", "1M", "-threads", "1"]);
+        if !extra.contains(&"-pix_fmt") {
+            arguments.extend(["-pix_fmt", "yuv420p"]);
+        }
         arguments.extend(extra);
         arguments.extend(["-f", "flv", "-flvflags", "no_duration_filesize", "-"]);
-        let flv = ffmpeg(&arguments, None);
+        // Some formats are "deprecated", and asked for because they are out there.
+        let flv = ffmpeg("error", &arguments, None);
         let fps = FrameRate::whole(fps);
         let mut clip = Self {
             format: VideoFormat { width, height, fps, codec: "avc1.64001f".into(), avcc: Bytes::new() },

@@ -7,6 +7,8 @@ use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use h264_reader::avcc::AvcDecoderConfigurationRecord;
+use h264_reader::nal::sps::SeqParameterSet;
 use weir::link::wire::{self, Encoder, FromCodec, Plan, ToCodec};
 use weir::logic::ladder::Rung;
 use weir::logic::model::FrameRate;
@@ -42,6 +44,11 @@ impl RungOut {
         times
     }
 
+    pub fn sps(&self) -> SeqParameterSet {
+        let record = AvcDecoderConfigurationRecord::try_from(&self.configs[0][..]).unwrap();
+        record.create_context().unwrap().sps().next().unwrap().clone()
+    }
+
     /// As an elementary stream (ITU-T H.264, annex B).
     pub fn annex_b(&self) -> Vec<u8> {
         let mut out = Vec::new();
@@ -49,17 +56,8 @@ impl RungOut {
             out.extend([0, 0, 0, 1]);
             out.extend(nal);
         };
-        let record = &self.configs[0];
-        let mut rest = &record[5..];
-        for mask in [0x1f, 0xff] {
-            let count = rest[0] & mask;
-            rest = &rest[1..];
-            for _ in 0..count {
-                let (nal, tail) = rest[2..].split_at(usize::from(rest[0]) << 8 | usize::from(rest[1]));
-                put(nal);
-                rest = tail;
-            }
-        }
+        let sets = parameter_sets(&self.configs[0]);
+        nals(&sets).for_each(&mut put);
         for (_, _, data) in &self.units {
             nals(data).for_each(&mut put);
         }
@@ -71,9 +69,26 @@ impl RungOut {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("rung.h264");
         std::fs::write(&path, self.annex_b()).unwrap();
-        let hashes = ffmpeg(&["-fps_mode", "passthrough", "-f", "framemd5", "-"], Some(&path));
+        let hashes = ffmpeg("warning", &["-fps_mode", "passthrough", "-f", "framemd5", "-"], Some(&path));
         String::from_utf8(hashes).unwrap().lines().filter(|l| !l.starts_with('#')).count()
     }
+}
+
+/// The parameter sets of an AVCDecoderConfigurationRecord, behind 4-byte lengths.
+pub fn parameter_sets(record: &[u8]) -> Vec<u8> {
+    let mut out = Vec::new();
+    let mut rest = &record[5..];
+    for mask in [0x1f, 0xff] {
+        let count = rest[0] & mask;
+        rest = &rest[1..];
+        for _ in 0..count {
+            let (nal, tail) = rest[2..].split_at(usize::from(rest[0]) << 8 | usize::from(rest[1]));
+            out.extend((nal.len() as u32).to_be_bytes());
+            out.extend(nal);
+            rest = tail;
+        }
+    }
+    out
 }
 
 /// NAL units behind 4-byte lengths.
