@@ -203,14 +203,22 @@ fn garbage_ends_the_process_with_one_clear_line() {
 }
 
 #[test]
-fn a_message_about_an_unknown_stream_ends_the_process() {
-    let mut codec = Codec::start();
-    codec.greet();
-    codec.send_raw(&message(&ToCodec::End { stream: 7 }, &[]));
-    assert!(codec.receive().is_none());
-    let (status, log) = codec.finish();
-    assert_eq!(status.code(), Some(2));
-    assert!(log.contains("stream 7"), "{log}");
+fn a_message_that_does_not_fit_its_stream_ends_the_process() {
+    let clip = Clip::make(320, 180, 30, 1, &[]);
+    let start = message(&ToCodec::Start { stream: 7, plan: Box::new(plan(&clip, &[(160, 90, false)])) }, &[]);
+    let end = message(&ToCodec::End { stream: 7 }, &[]);
+    for (bytes, says) in [
+        ([&end[..], &[]].concat(), "stream 7, which was not started"),
+        ([start.clone(), start].concat(), "stream 7 is running"),
+    ] {
+        let mut codec = Codec::start();
+        codec.greet();
+        codec.send_raw(&bytes);
+        assert!(codec.receive().is_none());
+        let (status, log) = codec.finish();
+        assert_eq!(status.code(), Some(2));
+        assert!(log.contains(says), "{log}");
+    }
 }
 
 #[test]

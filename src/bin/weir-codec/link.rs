@@ -38,6 +38,9 @@ pub enum LinkError {
     /// A message about a stream that was never started.
     #[error("message about stream {0}, which was not started")]
     NoStream(u32),
+    /// A second start of a running stream.
+    #[error("stream {0} is running already")]
+    Running(u32),
     /// The socket failed.
     #[error("link: {0}")]
     Io(#[from] std::io::Error),
@@ -104,9 +107,12 @@ impl Server {
             ToCodec::Hello { .. } => self.greeted = true,
             _ if !self.greeted => return Err(LinkError::NoHello),
             ToCodec::Start { stream, plan } => {
-                let running = self.streams.values().flatten().count();
-                let started = if running >= MAX_STREAMS || self.streams.get(&stream).is_some_and(Option::is_some) {
-                    Err(format!("{running} streams are running, this one among them or too many"))
+                let running = |s: &Option<Stream>| s.as_ref().is_some_and(Stream::is_running);
+                if self.streams.get(&stream).is_some_and(running) {
+                    return Err(LinkError::Running(stream));
+                }
+                let started = if self.streams.values().filter(|s| running(s)).count() >= MAX_STREAMS {
+                    Err(format!("{MAX_STREAMS} streams are running"))
                 } else {
                     Stream::start(stream, &plan, self.out.clone())
                 };
@@ -115,10 +121,8 @@ impl Server {
             }
             ToCodec::Video { stream, pts, dts, idr, cut } => {
                 let slot = self.streams.get(&stream).ok_or(LinkError::NoStream(stream))?;
-                let pushed = slot.as_ref().map_or(Ok(()), |s| s.push(Unit { pts, dts, idr, cut, data: payload }));
-                if let Err(reason) = pushed {
-                    self.streams.insert(stream, None);
-                    self.fail(stream, reason);
+                if let Some(stream) = slot {
+                    stream.push(Unit { pts, dts, idr, cut, data: payload });
                 }
             }
             ToCodec::End { stream } => {

@@ -18,6 +18,10 @@ use crate::{log, ticks};
 /// Warnings of one stream that go to the log: a broken source makes one for each picture.
 const MAX_WARNINGS: u32 = 20;
 
+/// Our own message on the bus, and its field.
+const FINISH: &str = "weir-finish";
+const FINISH_REASON: &str = "reason";
+
 /// Longest reason that is sent to the supervisor, characters.
 const MAX_REASON: usize = 500;
 
@@ -39,11 +43,10 @@ pub struct Unit {
 /// A running pipeline. Its own thread answers [`FromCodec::Ended`] or [`FromCodec::Failed`] and then takes it down; dropping this does not.
 #[derive(Debug)]
 pub struct Stream {
-    stream: u32,
     source: AppSrc,
+    bus: gst::Bus,
     beat: Arc<Mutex<Beat>>,
     over: Arc<AtomicBool>,
-    out: Arc<Outbox>,
     fed: AtomicBool,
 }
 
@@ -64,7 +67,7 @@ impl Stream {
             tap::forward(&sink, stream, index, out.clone());
         }
         let over = Arc::new(AtomicBool::new(false));
-        let watcher = Watcher { stream, pipeline: pipeline.clone(), over: over.clone(), out: out.clone() };
+        let watcher = Watcher { stream, pipeline: pipeline.clone(), over: over.clone(), out };
         let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
         if pipeline.set_state(gst::State::Playing).is_err() {
             let reason = bus.pop_filtered(&[MessageType::Error]).map_or("no reason given".into(), |m| describe(&m));
@@ -72,21 +75,24 @@ impl Stream {
             let _ = pipeline.set_state(gst::State::Null);
             return Err(format!("the pipeline does not start: {reason}"));
         }
-        let spawned = std::thread::Builder::new().name(format!("bus {stream}")).spawn(move || watcher.watch(&bus));
+        let spawned = std::thread::Builder::new().name(format!("bus {stream}")).spawn({
+            let bus = bus.clone();
+            move || watcher.watch(&bus)
+        });
         spawned.map_err(|e| format!("no thread to watch the pipeline: {e}"))?;
-        Ok(Self { stream, source, beat, over, out, fed: AtomicBool::new(false) })
+        Ok(Self { source, bus, beat, over, fed: AtomicBool::new(false) })
     }
 
-    /// Hands one access unit to the decoder. Waits while its queue is full. Does nothing once the pipeline has failed.
-    ///
-    /// # Errors
-    /// One sentence when the unit's times are out of range.
-    pub fn push(&self, unit: Unit) -> Result<(), String> {
+    /// Hands one access unit to the decoder. Waits while its queue is full. Does nothing once the pipeline has failed; a unit whose times are
+    /// out of range makes it fail.
+    pub fn push(&self, unit: Unit) {
         if self.over.load(Ordering::Acquire) {
-            return Ok(());
+            return;
         }
-        let time = |t: i64| ticks::to_clock(t).ok_or_else(|| format!("time {t} is out of range"));
-        let (pts, dts) = (time(unit.pts)?, time(unit.dts)?);
+        let (Some(pts), Some(dts)) = (ticks::to_clock(unit.pts), ticks::to_clock(unit.dts)) else {
+            self.over.store(true, Ordering::Release);
+            return self.finish(Some(format!("PTS {} or DTS {} is out of range", unit.pts, unit.dts)));
+        };
         if unit.cut {
             lock(&self.beat).cut(unit.pts);
         }
@@ -103,7 +109,11 @@ impl Stream {
         self.fed.store(true, Ordering::Release);
         // An error here means that the pipeline has stopped; its watcher tells the supervisor why.
         let _ = self.source.push_buffer(buffer);
-        Ok(())
+    }
+
+    /// Whether it has neither ended nor failed.
+    pub fn is_running(&self) -> bool {
+        !self.over.load(Ordering::Acquire)
     }
 
     /// No more input: the encoders are drained, then the supervisor gets [`FromCodec::Ended`].
@@ -114,10 +124,16 @@ impl Stream {
         if self.fed.load(Ordering::Acquire) {
             let _ = self.source.end_of_stream();
         } else {
-            // h264parse calls an end without a beginning an error. The idle pipeline stays until the process ends: a process has one stream.
-            self.over.store(true, Ordering::Release);
-            self.out.send(&FromCodec::Ended { stream: self.stream }, &[]);
+            // h264parse calls an end without a beginning an error, so it is not asked.
+            self.finish(None);
         }
+    }
+
+    /// Asks the watcher to take the pipeline down without draining it; with a reason, as failed.
+    fn finish(&self, reason: Option<String>) {
+        let request = gst::Structure::builder(FINISH).field_if_some(FINISH_REASON, reason).build();
+        // A bus that takes no message belongs to a pipeline that is down already.
+        let _ = self.bus.post(gst::message::Application::new(request));
     }
 }
 
@@ -132,11 +148,17 @@ struct Watcher {
 impl Watcher {
     fn watch(self, bus: &gst::Bus) {
         let mut warnings = 0;
-        let wanted = [MessageType::Eos, MessageType::Error, MessageType::Warning];
+        let wanted = [MessageType::Eos, MessageType::Application, MessageType::Error, MessageType::Warning];
         let verdict = loop {
             let Some(message) = bus.timed_pop_filtered(gst::ClockTime::NONE, &wanted) else { continue };
             match message.view() {
                 MessageView::Eos(_) => break FromCodec::Ended { stream: self.stream },
+                MessageView::Application(request) => {
+                    break match request.structure().and_then(|s| s.get::<String>(FINISH_REASON).ok()) {
+                        Some(reason) => FromCodec::Failed { stream: self.stream, reason },
+                        None => FromCodec::Ended { stream: self.stream },
+                    };
+                }
                 MessageView::Error(_) => break FromCodec::Failed { stream: self.stream, reason: describe(&message) },
                 _ => {
                     warnings += 1;
