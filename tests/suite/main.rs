@@ -2,6 +2,10 @@
 
 #[cfg(feature = "gst")]
 mod codec;
+#[cfg(feature = "gst")]
+mod e2e;
 mod golden;
+#[cfg(feature = "gst")]
+mod harness;
 mod raw_rtmp;
 mod rtmp;
