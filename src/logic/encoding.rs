@@ -267,24 +267,28 @@ impl Encoding {
         }
     }
 
-    /// Deadlines. `true` when the process was given up: as after [`Encoding::died`].
-    pub fn handle_timeout(&mut self, now: Duration) -> bool {
+    /// Deadlines. Why the process was given up, if it was: as after [`Encoding::died`].
+    pub fn handle_timeout(&mut self, now: Duration) -> Option<String> {
         match self.state {
             State::Waiting { until } if now >= until => {
                 self.start(now);
-                false
+                None
             }
             State::Draining { until } if now >= until => {
                 self.state = State::Off;
-                self.commands.push_back(Command::Kill { reason: "did not drain within 5 s".into() });
-                true
+                Some(self.give_up("did not drain within 5 s".into()))
             }
             State::Running => self.watch(now),
-            _ => false,
+            _ => None,
         }
     }
 
-    fn watch(&mut self, now: Duration) -> bool {
+    fn give_up(&mut self, reason: String) -> String {
+        self.commands.push_back(Command::Kill { reason: reason.clone() });
+        reason
+    }
+
+    fn watch(&mut self, now: Duration) -> Option<String> {
         let fed = self.fed;
         let mut hung = None;
         for (p, rung) in self.progress.iter_mut().zip(&self.rungs) {
@@ -296,9 +300,8 @@ impl Encoding {
                 p.since = Some(since.max(now.saturating_sub(HANG / 2)));
             }
         }
-        let Some(name) = hung else { return false };
-        self.commands.push_back(Command::Kill { reason: format!("no output of {name} for 5 s while input flows") });
-        self.died(now)
+        let reason = self.give_up(format!("no output of {} for 5 s while input flows", hung?));
+        self.died(now).then_some(reason)
     }
 }
 
@@ -374,8 +377,8 @@ mod tests {
             e.push(&unit(ms, ms == 0), false, MediaTime::ZERO, at(ms as u64));
         }
         commands(&mut e);
-        assert!(!e.handle_timeout(at(4900)));
-        assert!(e.handle_timeout(at(5000)));
+        assert_eq!(e.handle_timeout(at(4900)), None);
+        assert!(e.handle_timeout(at(5000)).unwrap().contains("360p"));
         assert!(matches!(&commands(&mut e)[0], Command::Kill { reason } if reason.contains("360p")));
     }
 
@@ -384,8 +387,8 @@ mod tests {
         let mut e = encoding();
         e.start(at(0));
         e.push(&unit(0, true), false, MediaTime::ZERO, at(0));
-        assert!(!e.handle_timeout(at(6000)));
-        assert!(!e.handle_timeout(at(60_000)));
+        assert_eq!(e.handle_timeout(at(6000)), None);
+        assert_eq!(e.handle_timeout(at(60_000)), None);
         assert!(e.poll_timeout().unwrap() > at(60_000));
     }
 
@@ -409,7 +412,7 @@ mod tests {
         assert!(!e.is_running());
         e.start(at(20));
         e.drain(at(30));
-        assert!(e.handle_timeout(at(5030)));
+        assert!(e.handle_timeout(at(5030)).is_some());
         assert!(!e.is_running());
     }
 }

@@ -2,7 +2,11 @@
 
 #[cfg(feature = "gst")]
 mod codec;
+#[cfg(feature = "gst")]
+mod e2e;
 mod golden;
+#[cfg(feature = "gst")]
+mod harness;
 #[cfg(feature = "gst")]
 mod push;
 mod raw_rtmp;

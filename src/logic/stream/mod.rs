@@ -306,7 +306,8 @@ impl Stream {
         let events = self.timeline.handle_timeout(now.mono);
         self.handle(events, now);
         self.lifecycle.handle_timeout(now.mono);
-        if self.encoding.as_mut().is_some_and(|e| e.handle_timeout(now.mono)) {
+        if let Some(reason) = self.encoding.as_mut().and_then(|e| e.handle_timeout(now.mono)) {
+            self.warn(format!("codec process given up: {reason}"));
             self.after_death(now);
         }
         self.shelf.handle_timeout(now.mono);

@@ -1,0 +1,4 @@
+//! From a publisher's socket to a player's decoder: real processes on loopback, in real time.
+
+mod codec_death;
+mod ladder;
