@@ -1,7 +1,7 @@
 //! One stream's session, whole: packets and encoded pictures in, objects and manifests out. Pure.
 //!
 //! Wires the machines together: [`super::timeline`] decides cuts, a [`crate::cmaf::packager`] per track makes segments, [`super::encoding`] runs the codec
-//! process, [`super::playlist`] decides what is named, [`shelf`] in which order the store sees it. The shell (`session.rs`) does what [`Output`] says
+//! process, [`super::playlist`] decides what is named, `shelf` in which order the store sees it. The shell (`session.rs`) does what [`Output`] says
 //! and reports back; it takes no decision.
 
 mod shelf;
