@@ -115,20 +115,18 @@ fn guarded(test: impl Future<Output = ()>) {
 /// Tells a test that it has a process of its own.
 const ALONE: &str = "WEIR_TEST_ALONE";
 
-/// Runs an ignored test of this binary in a process of its own, because it changes what all threads share.
-fn run_alone(name: &str) {
+/// Runs `test`, which changes what all threads share, in a process of its own: this binary again, with nothing but the test `name` that called.
+fn alone(name: &str, test: impl FnOnce()) {
+    if std::env::var_os(ALONE).is_some() {
+        return test();
+    }
     let done = std::process::Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", name, "--ignored", "--nocapture"])
+        .args(["--exact", name, "--nocapture"])
         .env(ALONE, "1")
         .output()
         .unwrap();
     let said = String::from_utf8_lossy(&done.stdout).into_owned() + &String::from_utf8_lossy(&done.stderr);
     assert!(done.status.success() && said.contains("1 passed"), "{said}");
-}
-
-/// Whether this is that process: `cargo test -- --ignored` runs such tests among others too.
-fn is_alone() -> bool {
-    std::env::var_os(ALONE).is_some()
 }
 
 /// All packets until the channel closes.

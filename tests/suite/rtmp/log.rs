@@ -7,7 +7,7 @@ use tracing_subscriber::fmt::MakeWriter;
 use weir::ingest::rtmp::Limits;
 use weir::ingest::{Refusal, Verdict};
 
-use super::{Bench, PEER, is_alone, run_alone};
+use super::{Bench, PEER, alone};
 use crate::raw_rtmp::{VIDEO, video};
 
 /// A log in memory.
@@ -39,18 +39,16 @@ impl Log {
     }
 }
 
+/// A subscriber of one thread misses lines whose call sites another thread without one has met first: hence a process of its own.
 #[test]
 fn each_connection_leaves_one_line_with_peer_and_reason_and_no_key() {
-    run_alone("rtmp::log::reads_the_log");
+    alone("rtmp::log::each_connection_leaves_one_line_with_peer_and_reason_and_no_key", || {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build().unwrap();
+        runtime.block_on(read_the_log());
+    });
 }
 
-/// A subscriber of one thread misses lines whose call sites another thread without one has met first.
-#[tokio::test(start_paused = true)]
-#[ignore = "needs a process without other threads; run by the test above in one of its own"]
-async fn reads_the_log() {
-    if !is_alone() {
-        return;
-    }
+async fn read_the_log() {
     const KEY: &str = "hunter2?token=hunter3";
     let log = Log::default();
     let subscriber =

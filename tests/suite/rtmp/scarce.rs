@@ -8,20 +8,15 @@ use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use weir::ingest::rtmp::Limits;
 
-use super::{Bench, guarded, is_alone, run_alone};
+use super::{Bench, alone, guarded};
 use crate::raw_rtmp::{VIDEO, hello, video};
 
 #[test]
 fn a_listener_without_descriptors_neither_dies_nor_spins() {
-    run_alone("rtmp::scarce::takes_all_descriptors");
+    alone("rtmp::scarce::a_listener_without_descriptors_neither_dies_nor_spins", take_all_descriptors);
 }
 
-#[test]
-#[ignore = "takes all file descriptors of its process; run by the test above in one of its own"]
-fn takes_all_descriptors() {
-    if !is_alone() {
-        return;
-    }
+fn take_all_descriptors() {
     guarded(async {
         let mut bench = Bench::new(Limits::default());
         let (address, _serving) = bench.listen().await;
