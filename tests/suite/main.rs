@@ -11,3 +11,5 @@ mod harness;
 mod push;
 mod raw_rtmp;
 mod rtmp;
+#[cfg(feature = "gst")]
+mod s3;
