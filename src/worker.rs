@@ -154,7 +154,7 @@ impl Worker {
         } else if self.live() >= self.config.max_streams as usize {
             return Err(rejected("worker is full"));
         }
-        self.begin(stream, publisher).await;
+        self.begin(stream, publisher);
         Ok(sender)
     }
 
@@ -170,10 +170,16 @@ impl Worker {
         sessions.len()
     }
 
-    async fn begin(&self, stream: StreamId, publisher: Publisher) {
+    fn begin(&self, stream: StreamId, publisher: Publisher) {
         let session = new_session_id(self.context.clock.now().wall);
         let setup = self.setup(stream.clone(), session.clone());
-        self.clear_earlier(&stream, &session, setup.hold).await;
+        // Not waited for: a slow store must not keep a publisher waiting.
+        tokio::spawn(clear_earlier(
+            self.context.clone(),
+            Keys::stream_segments(&self.config.region, &stream),
+            session,
+            setup.hold,
+        ));
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -183,21 +189,6 @@ impl Worker {
             }
         }
         tasks.spawn(session::run(setup, self.context.clone(), publisher, requests));
-    }
-
-    /// Objects of this stream's earlier sessions go once nobody can be watching them any more.
-    async fn clear_earlier(&self, stream: &StreamId, session: &SessionId, hold: Duration) {
-        let prefix = Keys::stream_segments(&self.config.region, stream);
-        let own = format!("{prefix}/{session}/");
-        match self.context.store.list(&prefix).await {
-            Ok(keys) => {
-                let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
-                if !earlier.is_empty() {
-                    self.context.janitor.delete(hold, earlier);
-                }
-            }
-            Err(error) => tracing::warn!(%stream, %error, "earlier objects stay"),
-        }
     }
 
     fn setup(&self, stream: StreamId, session: SessionId) -> Setup {
@@ -264,6 +255,20 @@ impl Worker {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Duration::from_secs(self.config.drain.into());
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
+    }
+}
+
+/// Objects of a stream's earlier sessions go once nobody can be watching them any more.
+async fn clear_earlier(context: Context, prefix: String, session: SessionId, hold: Duration) {
+    let own = format!("{prefix}/{session}/");
+    match context.store.list(&prefix).await {
+        Ok(keys) => {
+            let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
+            if !earlier.is_empty() {
+                context.janitor.delete(hold, earlier);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "earlier objects stay"),
     }
 }
 

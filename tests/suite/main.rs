@@ -8,6 +8,8 @@ mod golden;
 #[cfg(feature = "gst")]
 mod harness;
 #[cfg(feature = "gst")]
+mod hostile;
+#[cfg(feature = "gst")]
 mod push;
 mod raw_rtmp;
 mod rtmp;
