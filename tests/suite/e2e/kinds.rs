@@ -59,8 +59,12 @@ fn video_without_audio_gets_a_silent_rendition() {
     assert_eq!(audio.segments.len(), named(&tracks, "src").segments.len());
     let sound = decode::sound(audio);
     assert!(sound.iter().all(|s| *s == 0), "silence");
-    let seconds = sound.len() as f64 / f64::from(audio.init.timescale);
-    assert!((seconds - f64::from(clip.seconds)).abs() < 0.03, "{seconds} s of silence");
+    // The boxes say that it lasts as long as the pictures. At the very end a hole below rules.md 11's 60 ms, and what is left of a frame, is not filled.
+    let (last, _) = audio.samples().last().unwrap().clone();
+    let rate = i64::from(audio.init.timescale);
+    let end = (named(&tracks, "src").times().last().unwrap() + 3000) * rate / 90_000;
+    assert_eq!(last.pts + last.duration, end);
+    assert!((end - rate * 60 / 1000 - 1024..=end).contains(&(sound.len() as i64)), "{} samples of {end}", sound.len());
 }
 
 #[test]
@@ -134,7 +138,7 @@ fn obs_at_its_defaults_is_encoded_anew_in_segments_of_two_seconds() {
     println!("first playlist after {waited:?}");
     assert!(waited < Duration::from_secs(6), "{waited:?}");
     stop(worker);
-    assert_eq!(seen.rungs(), ["360p", "240p"]);
+    assert_eq!(seen.rungs(), ["top", "240p"]);
     assert!(warnings.iter().any(|w| w.as_str().is_some_and(|w| w.contains("2 s in OBS"))), "{warnings:?}");
     let cuts: Vec<i64> = (0..6).map(|n| n * 180_000).collect();
     for name in seen.rungs() {
@@ -247,14 +251,13 @@ fn a_stop_by_the_operator_ends_the_stream_at_once() {
     assert_eq!(worker.delete("nobody"), 404);
     let asked = Instant::now();
     assert_eq!(worker.delete("anna"), 202);
+    let variants = manifest::variants(&worker, "anna").unwrap();
+    until("ENDLIST", || variants.iter().all(|v| manifest::media(&worker, v).ended).then_some(()));
+    println!("ENDLIST in all playlists after {:?}", asked.elapsed());
+    // What encoders hold back is a part of a second. Not a segment, not a grace.
+    assert!(asked.elapsed() < Duration::from_secs(2), "{:?}", asked.elapsed());
     worker.over("anna");
     println!("over after {:?}", asked.elapsed());
-    assert!(asked.elapsed() < Duration::from_secs(3), "{:?}", asked.elapsed());
-    let ended = |variant| manifest::media(&worker, variant).ended;
-    assert!(
-        manifest::variants(&worker, "anna").unwrap().iter().all(ended),
-        "all playlists have ENDLIST when the session is over"
-    );
     let (status, said) = publisher.outcome();
     assert!(!status.success(), "{status} {said}");
     let seen = watch.finish();

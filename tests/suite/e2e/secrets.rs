@@ -21,7 +21,7 @@ fn children(parent: u32) -> Vec<u32> {
 }
 
 #[test]
-fn a_codec_process_sees_no_secret_and_holds_no_socket_but_its_link() {
+fn a_codec_process_sees_no_secret_and_none_of_the_supervisors_sockets() {
     let file = SMALL.file();
     let _machine = beside_others();
     let environment = [
@@ -36,6 +36,11 @@ fn a_codec_process_sees_no_secret_and_holds_no_socket_but_its_link() {
     // The next one stands ready; it was started while a publisher's socket was open.
     let all = until("a warm process", || Some(children(worker.pid())).filter(|all| all.len() == 2));
     assert!(all.contains(&busy));
+    let supervisor: Vec<String> = descriptors(worker.pid()).into_iter().map(|(_, to)| to).collect();
+    assert!(
+        supervisor.iter().filter(|to| to.starts_with("socket:")).any(|to| !is_unnamed_unix(to)),
+        "listeners and publishers: {supervisor:?}"
+    );
     for pid in all {
         let environ = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
         assert!(!environ.contains("hunter"), "{environ:?}");
@@ -43,21 +48,40 @@ fn a_codec_process_sees_no_secret_and_holds_no_socket_but_its_link() {
         assert_eq!(ours, [format!("WEIR_CODEC_PARENT={}", worker.pid())]);
         let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
         assert!(!arguments.contains("hunter") && !arguments.contains("anna"), "{arguments:?}");
-        let mut descriptors = Vec::new();
-        for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
-            let path = entry.unwrap().path();
-            let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
-            // One that was closed since is none.
-            descriptors.extend(fs::read_link(&path).map(|to| (number, to.display().to_string())));
+        let open = descriptors(pid);
+        println!("{pid}: {open:?}");
+        for (number, to) in &open {
+            let known = ["socket:", "pipe:", "/dev/null", "anon_inode:"].iter().any(|k| to.starts_with(k));
+            assert!(known, "descriptor {number} is {to}");
+            if to.starts_with("socket:") {
+                // A listener's or a publisher's socket is neither; an unnamed Unix socket has no address that anybody could connect to.
+                assert!(is_unnamed_unix(to), "descriptor {number} is a socket of another kind, or has a name");
+                assert!(!supervisor.contains(to), "descriptor {number} is the supervisor's {to}");
+            }
         }
-        descriptors.sort();
-        println!("{pid}: {descriptors:?}");
-        for (number, to) in &descriptors {
-            assert_eq!(to.starts_with("socket:"), *number == 0, "descriptor {number} is {to}");
-            let within = ["socket:", "pipe:", "/dev/null", "anon_inode:"].iter().any(|k| to.starts_with(k));
-            assert!(within, "descriptor {number} is {to}");
-        }
+        assert!(open.iter().any(|(number, to)| *number == 0 && to.starts_with("socket:")), "the link is descriptor 0");
     }
+}
+
+/// Open descriptors of a process and what they are.
+fn descriptors(pid: u32) -> Vec<(u32, String)> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let path = entry.unwrap().path();
+        let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        // One that was closed since is none.
+        open.extend(fs::read_link(&path).map(|to| (number, to.display().to_string())));
+    }
+    open.sort();
+    open
+}
+
+/// A Unix socket without a path: one end of a pair. GStreamer's poll objects are made of them.
+fn is_unnamed_unix(socket: &str) -> bool {
+    let inode = socket.trim_start_matches("socket:[").trim_end_matches(']');
+    // proc(5): the inode is the seventh field, the path the eighth.
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).any(|f| f.len() == 7 && f[6] == inode)
 }
 
 /// DT_NEEDED entries of an executable.
