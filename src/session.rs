@@ -32,6 +32,8 @@ pub enum Control {
     MayReplace(Claim, oneshot::Sender<bool>),
     /// End at once.
     Stop,
+    /// End at once, because the worker ends.
+    Drain,
     /// For the status page.
     Status(oneshot::Sender<Status>),
 }
@@ -344,6 +346,10 @@ impl Shell {
             Control::Stop => {
                 self.publisher = None;
                 self.stream.stop(now);
+            }
+            Control::Drain => {
+                self.publisher = None;
+                self.stream.drain(now);
             }
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());

@@ -250,7 +250,7 @@ impl Worker {
         self.begin_drain();
         let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for control in controls {
-            let _ = control.send(Control::Stop).await;
+            let _ = control.send(Control::Drain).await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Duration::from_secs(self.config.drain.into());

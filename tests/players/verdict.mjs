@@ -50,6 +50,7 @@ function totals(record, options) {
     waits: record.waits,
     jumps: moved.jumps,
     ended: record.ended !== null,
+    last_counter: record.samples.findLast((s) => s.counter !== null)?.counter ?? null,
     latency: latencies.length === 0 ? null : { min: round(Math.min(...latencies)), max: round(Math.max(...latencies)), last: round(latencies.at(-1)) },
   };
 }

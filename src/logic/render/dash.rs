@@ -8,7 +8,7 @@
 //! for who came after the end: shaka 5.2.12 and dash.js 5.2.1 play to the end this way, newcomers from the first segment that is
 //! left. With both attributes moved forward to that segment, a shaka that was playing ended one segment early; with `Period@duration`
 //! instead of `@mediaPresentationDuration` it did not end. A dash.js that is playing reads nothing of a static MPD but that it is
-//! static, so the last segments should have stood in a live one before.
+//! static, so the last segments stand in a live one before (`stream::shelf`).
 
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};

@@ -277,6 +277,13 @@ impl Stream {
         }
     }
 
+    /// The worker ends: end the session at once, and wait for no player.
+    pub fn drain(&mut self, now: Now) {
+        self.shelf.hurry();
+        self.stop(now);
+        self.settle(now);
+    }
+
     /// Everything is written.
     pub fn is_over(&self) -> bool {
         self.over

@@ -51,6 +51,21 @@ pub(super) struct Done {
 /// A failed write of manifests is tried again after this: a viewer's reload is a target duration (2 s) apart.
 const RETRY: Duration = Duration::from_millis(500);
 
+/// A live MPD that names the last segments stands so many target durations before the static one follows it. dash.js reads nothing of a static MPD
+/// but that it is static, and reloads a live one once in a target duration: without this it ended one segment early (tried with 5.2.1).
+const MPD_LINGER: u32 = 2;
+
+/// How far the manifests are on the way to the end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    /// The session goes on, for all that was rendered yet.
+    Ahead,
+    /// The playlists say it, the MPD is live and names all segments.
+    Playlists,
+    /// All say it.
+    Written,
+}
+
 #[derive(Debug)]
 pub(super) struct Shelf {
     session: SessionId,
@@ -67,8 +82,15 @@ pub(super) struct Shelf {
     index: Option<String>,
     averages: Vec<Option<u64>>,
     writes: u64,
-    writing_end: bool,
-    wrote_end: bool,
+    /// What is being written: the newest row, and how it leaves [`Shelf::end`].
+    writing_row: Option<u64>,
+    writing_end: End,
+    end: End,
+    /// The newest row that a written live MPD names, and since when.
+    mpd_row: Option<(u64, Duration)>,
+    /// [`MPD_LINGER`], once the target duration is known.
+    linger: Duration,
+    hurry: bool,
 }
 
 impl Shelf {
@@ -86,8 +108,12 @@ impl Shelf {
             index: None,
             averages: Vec::new(),
             writes: 0,
-            writing_end: false,
-            wrote_end: false,
+            writing_row: None,
+            writing_end: End::Ahead,
+            end: End::Ahead,
+            mpd_row: None,
+            linger: Duration::ZERO,
+            hurry: false,
         }
     }
 
@@ -127,25 +153,53 @@ impl Shelf {
         self.dirty = false;
         self.writing = true;
         self.retry_at = None;
-        self.writing_end = snapshot.ended;
         self.leaving.extend(window.take_evicted());
         self.writes += 1;
         // rules.md 18: equal bytes would give an equal ETag, and fence nobody.
         let mark = format!("{} 1 {}", self.session, self.writes);
         let keys = options.keys;
-        let mut files: Vec<(ObjectKey, String)> = (0..snapshot.tracks.len())
-            .map(|i| (keys.playlist(&snapshot.tracks[i].name), hls::media(&snapshot, keys, i, &mark)))
-            .collect();
-        let index = hls::multivariant(&snapshot, keys, "");
-        if self.index.as_ref() != Some(&index) {
-            files.push((keys.index(), hls::multivariant(&snapshot, keys, &mark)));
-            self.index = Some(index);
+        let mut files = Vec::new();
+        if self.end == End::Ahead {
+            let playlist = |i: usize| (keys.playlist(&snapshot.tracks[i].name), hls::media(&snapshot, keys, i, &mark));
+            files.extend((0..snapshot.tracks.len()).map(playlist));
+            let index = hls::multivariant(&snapshot, keys, "");
+            if self.index.as_ref() != Some(&index) {
+                files.push((keys.index(), hls::multivariant(&snapshot, keys, &mark)));
+                self.index = Some(index);
+            }
         }
+        self.writing_row = snapshot.rows.last().map(|r| r.number);
+        self.writing_end = self.next_end(&snapshot, now.mono);
+        snapshot.ended = self.writing_end == End::Written;
         let mpd = dash::MpdOptions { utc_timing_url: options.utc_timing.map(str::to_owned), ..Default::default() };
         if let Some(text) = dash::mpd(&snapshot, keys, now.wall, &mpd, &mark) {
             files.push((keys.mpd(), text));
         }
         Some(files)
+    }
+
+    /// Where a write of this snapshot leaves the end.
+    fn next_end(&mut self, snapshot: &Snapshot, now: Duration) -> End {
+        self.linger = Duration::from_secs(snapshot.target_duration.into()) * MPD_LINGER;
+        let named = self.mpd_row.filter(|(row, _)| Some(*row) == self.writing_row);
+        let lingered = self.hurry || named.is_some_and(|(_, since)| now >= since + self.linger);
+        match (snapshot.ended, lingered) {
+            (false, _) => End::Ahead,
+            (true, false) => End::Playlists,
+            (true, true) => End::Written,
+        }
+    }
+
+    /// The worker goes: nothing waits for players any more.
+    pub fn hurry(&mut self) {
+        self.hurry = true;
+        self.dirty |= self.end == End::Playlists;
+    }
+
+    /// When the static MPD may be written.
+    fn mpd_due(&self) -> Option<Duration> {
+        let (_, since) = self.mpd_row.filter(|_| self.end == End::Playlists)?;
+        Some(if self.hurry { since } else { since + self.linger })
     }
 
     /// rules.md 9: AVERAGE-BANDWIDTH is written again for newcomers only when it is off by more than 20 %.
@@ -172,24 +226,29 @@ impl Shelf {
             self.retry_at = Some(now + RETRY);
             return Written::Nothing;
         }
-        self.wrote_end |= self.writing_end;
+        if self.writing_end != End::Written && self.mpd_row.is_none_or(|(row, _)| Some(row) != self.writing_row) {
+            self.mpd_row = self.writing_row.map(|row| (row, now));
+        }
+        self.end = self.writing_end;
         let keys = std::mem::take(&mut self.leaving);
         if keys.is_empty() { Written::Nothing } else { Written::Delete { after: self.hold, keys } }
     }
 
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.retry_at
+        let mpd = self.mpd_due().filter(|_| !self.dirty && !self.writing);
+        [self.retry_at, mpd].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Duration) {
         if self.retry_at.is_some_and(|at| now >= at) {
             self.retry_at = None;
         }
+        self.dirty |= self.mpd_due().is_some_and(|at| now >= at);
     }
 
-    /// The manifests say that the session is over.
+    /// All manifests say that the session is over.
     pub fn wrote_end(&self) -> bool {
-        self.wrote_end
+        self.end == End::Written
     }
 
     /// Something is on its way to the store.

@@ -223,6 +223,10 @@ impl World {
         self.manifests.get(&key).map_or("", String::as_str)
     }
 
+    fn mpd(&self) -> &str {
+        &self.manifests[&ObjectKey::parse("live/local/demo/manifest.mpd").unwrap()]
+    }
+
     fn gaps(&self, track: &str) -> usize {
         self.playlist(track).matches("#EXT-X-GAP").count()
     }
@@ -251,14 +255,50 @@ fn a_session_from_publish_to_endlist() {
     w.publish(9, 2000);
     assert!(w.playlist("src").contains("#EXTINF:2.000000"));
     w.packet(Packet::Unpublish);
+    w.wait(2);
+    assert!(w.playlist("src").ends_with("#EXT-X-ENDLIST\n"));
+    assert!(w.mpd().contains("type=\"dynamic\"") && !w.over, "dash.js reads the last segments of a live MPD only");
     w.wait(3);
-    assert!(w.over);
+    assert!(w.mpd().contains("type=\"static\"") && w.over);
     for track in TRACKS {
         assert_eq!(w.gaps(track), 0, "{track}");
         assert_eq!(w.playlist(track).matches("#EXTINF").count(), 5, "{track}: {}", w.playlist(track));
         assert!(w.playlist(track).ends_with("#EXT-X-ENDLIST\n"));
     }
     assert!(w.encoder.dead, "the codec process is let go");
+}
+
+#[test]
+fn an_mpd_that_has_named_the_last_segments_for_long_is_static_at_once() {
+    let mut w = World::new(Setup { grace: Grace { reconnect: Duration::from_secs(10), ..setup().grace }, ..setup() });
+    w.configs();
+    w.publish(9, 2000);
+    w.packet(Packet::Unpublish);
+    w.wait(9);
+    assert!(!w.playlist("src").contains("#EXT-X-ENDLIST"));
+    w.wait(2);
+    assert!(w.mpd().contains("type=\"static\"") && w.over);
+}
+
+#[test]
+fn a_worker_that_ends_waits_for_no_player() {
+    for stopped_before in [false, true] {
+        let mut w = World::new(setup());
+        w.configs();
+        w.publish(9, 2000);
+        let now = w.now();
+        if stopped_before {
+            w.stream.stop(now);
+            w.outputs();
+            w.wait(1);
+            assert!(w.playlist("src").ends_with("#EXT-X-ENDLIST\n") && !w.over);
+        }
+        let now = w.now();
+        w.stream.drain(now);
+        w.outputs();
+        w.wait(1);
+        assert!(w.mpd().contains("type=\"static\"") && w.over);
+    }
 }
 
 #[test]
@@ -321,8 +361,7 @@ fn a_reconnect_is_a_discontinuity_at_the_same_number_everywhere() {
         assert_eq!(w.discontinuities(track), expected, "{track}");
         assert_eq!(w.gaps(track), 0, "{track}: {}", w.playlist(track));
     }
-    let mpd = &w.manifests[&ObjectKey::parse("live/local/demo/manifest.mpd").unwrap()];
-    assert_eq!(mpd.matches("<Period ").count(), 2);
+    assert_eq!(w.mpd().matches("<Period ").count(), 2);
 }
 
 #[test]

@@ -6,6 +6,7 @@ pub mod boxes;
 pub mod clip;
 pub mod decode;
 pub mod manifest;
+pub mod players;
 pub mod publisher;
 pub mod tools;
 pub mod track;

@@ -1,0 +1,107 @@
+//! Stream keys and cloud credentials exist in the supervisor only (rules.md 26), which on the other hand has nothing of GStreamer in it.
+
+use std::fs;
+use std::process::Command;
+
+use super::SMALL_LADDER;
+use crate::harness::clip::SMALL;
+use crate::harness::publisher::Publisher;
+use crate::harness::worker::Worker;
+use crate::harness::{beside_others, tools, until};
+
+/// Processes whose parent is this one.
+fn children(parent: u32) -> Vec<u32> {
+    let pids = fs::read_dir("/proc").unwrap().filter_map(|e| e.ok()?.file_name().to_str()?.parse().ok());
+    // proc(5): the parent is the second field behind the name, which stands in parentheses.
+    let parent_of = |pid: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse::<u32>().ok()
+    };
+    pids.filter(|pid| parent_of(pid) == Some(parent)).collect()
+}
+
+#[test]
+fn a_codec_process_sees_no_secret_and_none_of_the_supervisors_sockets() {
+    let file = SMALL.file();
+    let _machine = beside_others();
+    let environment = [
+        ("AWS_SECRET_ACCESS_KEY", "hunter2"),
+        ("AWS_SESSION_TOKEN", "hunter3"),
+        ("WEIR_HOLD", "61"),
+        ("HTTPS_PROXY", "http://hunter4"),
+    ];
+    let worker = Worker::start_with(&["--open", "--ladder", SMALL_LADDER], &environment);
+    let _publisher = Publisher::start(&file, &worker, "anna");
+    let busy = worker.codec_pid("anna");
+    // The next one stands ready; it was started while a publisher's socket was open.
+    let all = until("a warm process", || Some(children(worker.pid())).filter(|all| all.len() == 2));
+    assert!(all.contains(&busy));
+    let supervisor: Vec<String> = descriptors(worker.pid()).into_iter().map(|(_, to)| to).collect();
+    assert!(
+        supervisor.iter().filter(|to| to.starts_with("socket:")).any(|to| !is_unnamed_unix(to)),
+        "listeners and publishers: {supervisor:?}"
+    );
+    for pid in all {
+        let environ = fs::read_to_string(format!("/proc/{pid}/environ")).unwrap();
+        assert!(!environ.contains("hunter"), "{environ:?}");
+        let ours: Vec<_> = environ.split('\0').filter(|v| v.starts_with("WEIR_") || v.starts_with("AWS_")).collect();
+        assert_eq!(ours, [format!("WEIR_CODEC_PARENT={}", worker.pid())]);
+        let arguments = fs::read_to_string(format!("/proc/{pid}/cmdline")).unwrap();
+        assert!(!arguments.contains("hunter") && !arguments.contains("anna"), "{arguments:?}");
+        let open = descriptors(pid);
+        println!("{pid}: {open:?}");
+        for (number, to) in &open {
+            let known = ["socket:", "pipe:", "/dev/null", "anon_inode:"].iter().any(|k| to.starts_with(k));
+            assert!(known, "descriptor {number} is {to}");
+            if to.starts_with("socket:") {
+                // A listener's or a publisher's socket is neither; an unnamed Unix socket has no address that anybody could connect to.
+                assert!(is_unnamed_unix(to), "descriptor {number} is a socket of another kind, or has a name");
+                assert!(!supervisor.contains(to), "descriptor {number} is the supervisor's {to}");
+            }
+        }
+        assert!(open.iter().any(|(number, to)| *number == 0 && to.starts_with("socket:")), "the link is descriptor 0");
+    }
+}
+
+/// Open descriptors of a process and what they are.
+fn descriptors(pid: u32) -> Vec<(u32, String)> {
+    let mut open = Vec::new();
+    for entry in fs::read_dir(format!("/proc/{pid}/fd")).unwrap() {
+        let path = entry.unwrap().path();
+        let number: u32 = path.file_name().unwrap().to_str().unwrap().parse().unwrap();
+        // One that was closed since is none.
+        open.extend(fs::read_link(&path).map(|to| (number, to.display().to_string())));
+    }
+    open.sort();
+    open
+}
+
+/// A Unix socket without a path: one end of a pair. GStreamer's poll objects are made of them.
+fn is_unnamed_unix(socket: &str) -> bool {
+    let inode = socket.trim_start_matches("socket:[").trim_end_matches(']');
+    // proc(5): the inode is the seventh field, the path the eighth.
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    table.lines().map(|l| l.split_whitespace().collect::<Vec<_>>()).any(|f| f.len() == 7 && f[6] == inode)
+}
+
+/// DT_NEEDED entries of an executable.
+fn needed(path: &str) -> Vec<String> {
+    let done = tools::run(Command::new("readelf").args(["--dynamic", "--wide", path]));
+    assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+    let text = String::from_utf8(done.stdout).unwrap();
+    let name = |line: &str| Some(line.split_once("(NEEDED)")?.1.split_once('[')?.1.trim_end_matches(']').to_owned());
+    text.lines().filter_map(name).collect()
+}
+
+#[test]
+fn the_supervisor_links_neither_gstreamer_nor_a_driver() {
+    let foreign = |n: &String| {
+        ["gst", "glib", "gobject", "cuda", "nvidia", "nvcuvid", "x264", "avcodec", "srt"].iter().any(|f| n.contains(f))
+    };
+    let supervisor = needed(env!("CARGO_BIN_EXE_weir"));
+    assert!(supervisor.iter().any(|n| n.starts_with("libc.so")), "{supervisor:?}");
+    assert!(!supervisor.iter().any(foreign), "{supervisor:?}");
+    let codec = needed(env!("CARGO_BIN_EXE_weir-codec"));
+    assert!(codec.iter().any(|n| n.contains("gstreamer")), "{codec:?}");
+    assert!(!codec.iter().any(|n| n.contains("cuda") || n.contains("nvidia")), "{codec:?}");
+}
