@@ -3,10 +3,9 @@
 use std::fs;
 use std::process::Command;
 
-use super::SMALL_LADDER;
 use crate::harness::clip::SMALL;
 use crate::harness::publisher::Publisher;
-use crate::harness::worker::Worker;
+use crate::harness::worker::{SMALL_LADDER, Worker};
 use crate::harness::{beside_others, tools, until};
 
 /// Processes whose parent is this one.
