@@ -1,7 +1,9 @@
 //! Tests of whole processes and of golden files. One binary, so that the crate is linked once.
 
+mod boundaries;
 #[cfg(feature = "gst")]
 mod codec;
+mod docs;
 #[cfg(feature = "gst")]
 mod e2e;
 mod golden;
