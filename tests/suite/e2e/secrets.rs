@@ -29,7 +29,11 @@ fn a_codec_process_sees_no_secret_and_none_of_the_supervisors_sockets() {
         ("WEIR_HOLD", "61"),
         ("HTTPS_PROXY", "http://hunter4"),
     ];
+    // Left open by whoever started the worker; a file is none of the kinds that are known below.
+    let left_open = tempfile::tempfile().unwrap();
+    rustix::io::fcntl_setfd(&left_open, rustix::io::FdFlags::empty()).unwrap();
     let worker = Worker::start_with(&["--open", "--ladder", SMALL_LADDER], &environment);
+    drop(left_open);
     let _publisher = Publisher::start(&file, &worker, "anna");
     let busy = worker.codec_pid("anna");
     // The next one stands ready; it was started while a publisher's socket was open.
