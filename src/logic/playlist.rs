@@ -157,6 +157,8 @@ struct Pending {
     /// Counted from the moment at which the row was closed.
     deadline: Option<Duration>,
     slots: Vec<Option<Slot>>,
+    /// Tracks whose slot is filled by the next lower rung's when the row is named (rules.md 1).
+    borrowed: Vec<usize>,
 }
 
 /// The window itself. Rows are opened and closed by cuts, filled by finished uploads, and named in order.
@@ -218,7 +220,15 @@ impl Window {
         self.close(start, now);
         self.next_number += 1;
         let slots = vec![None; self.tracks.len()];
-        self.pending.push_back(Pending { row: number, start, end: None, discontinuity, deadline: None, slots });
+        self.pending.push_back(Pending {
+            row: number,
+            start,
+            end: None,
+            discontinuity,
+            deadline: None,
+            slots,
+            borrowed: Vec::new(),
+        });
         true
     }
 
@@ -265,11 +275,8 @@ impl Window {
 
     /// `true` while row `number` still waits for `track`: a segment for it is worth making and storing.
     pub fn wants(&self, track: usize, number: u64) -> bool {
-        self.slot(track, number).is_some_and(|s| s.is_none())
-    }
-
-    fn slot(&self, track: usize, number: u64) -> Option<&Option<Slot>> {
-        self.pending.iter().find(|p| p.row == number)?.slots.get(track)
+        let pending = self.pending.iter().find(|p| p.row == number);
+        pending.is_some_and(|p| p.slots.get(track).is_some_and(Option::is_none) && !p.borrowed.contains(&track))
     }
 
     fn fill(&mut self, track: usize, number: u64, slot: Slot) -> bool {
@@ -289,6 +296,13 @@ impl Window {
         self.fill(track, number, Slot::Media(placed))
     }
 
+    /// The rung is not produced in row `number`: it names the next lower produced rung's segment there (rules.md 1), or a gap if there is none.
+    pub fn borrow(&mut self, track: usize, number: u64) {
+        if let Some(pending) = self.pending.iter_mut().find(|p| p.row == number) {
+            pending.borrowed.push(track);
+        }
+    }
+
     /// The segment of row `number` will never come.
     pub fn lose(&mut self, track: usize, number: u64) {
         self.fill(track, number, Slot::Gap);
@@ -299,7 +313,7 @@ impl Window {
         let mut changed = false;
         while let Some(front) = self.pending.front() {
             let Some(end) = front.end else { break };
-            let complete = front.slots.iter().all(Option::is_some);
+            let complete = front.slots.iter().enumerate().all(|(i, s)| s.is_some() || front.borrowed.contains(&i));
             let late = front.deadline.is_some_and(|d| d <= now);
             if !complete && !late {
                 break;
@@ -322,13 +336,14 @@ impl Window {
         }
         // Nothing stands in front of a session's first row.
         let discontinuity = pending.discontinuity && pending.row != 0;
-        let slots: Vec<Slot> = pending.slots.into_iter().map(|s| s.unwrap_or(Slot::Gap)).collect();
+        let mut slots: Vec<Slot> = pending.slots.into_iter().map(|s| s.unwrap_or(Slot::Gap)).collect();
         let length = end - pending.start;
         for (slot, total) in slots.iter().zip(&mut self.totals) {
             if let Slot::Media(m) = slot {
                 *total = (total.0.saturating_add(m.size), total.1 + length);
             }
         }
+        self.lend(&mut slots, &pending.borrowed);
         let row = Row { number: pending.row, start: pending.start, end, discontinuity, era, slots };
         // rules.md 3 promises that no row is longer than declared. If one is after all, EXT-X-TARGETDURATION grows once and stays:
         // RFC 8216bis, 4.4.3.1 lets no EXTINF round to more, and the renderers can not know which rows have left.
@@ -336,6 +351,21 @@ impl Window {
         self.listed = self.listed + length;
         self.published.push_back(row);
         self.evict();
+    }
+
+    /// Fills the slots of rungs that are not produced.
+    fn lend(&self, slots: &mut [Slot], borrowed: &[usize]) {
+        for &track in borrowed {
+            let lower = (track + 1..slots.len()).find(|i| {
+                let video = self.tracks.get(*i).is_some_and(|t| matches!(t.format, Format::Video(_)));
+                video && !borrowed.contains(i)
+            });
+            if let Some(lent) = lower.and_then(|i| slots.get(i)).cloned()
+                && let Some(slot) = slots.get_mut(track)
+            {
+                *slot = lent;
+            }
+        }
     }
 
     fn evict(&mut self) {
@@ -476,6 +506,37 @@ mod tests {
 
     fn numbers(w: &Window) -> Vec<u64> {
         w.snapshot().map_or(Vec::new(), |s| s.rows.iter().map(|r| r.number).collect())
+    }
+
+    #[test]
+    fn a_rung_that_is_not_produced_names_the_next_lower_one() {
+        let format = |height| VideoFormat {
+            width: height * 2,
+            height,
+            fps: FrameRate::whole(30),
+            codec: "avc1.64001f".into(),
+            avcc: Default::default(),
+        };
+        let track = |name: &str, height| Track {
+            name: name.parse().unwrap(),
+            format: Format::Video(format(height)),
+            max_bitrate: 1000,
+            average_bitrate: None,
+        };
+        let policy = Policy { target_duration: 2, window: MediaTime::from_secs(10), first_row_wait: Duration::ZERO };
+        let tracks = vec![track("src", 720), track("480p", 480), track("360p", 360)];
+        let mut w = Window::new("s".parse().unwrap(), policy, UnixMillis(0), tracks);
+        let keys = Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s".parse().unwrap(), 1);
+        assert!(w.open(0, MediaTime::ZERO, false, Duration::ZERO));
+        w.borrow(0, 0);
+        w.borrow(1, 0);
+        let name = "360p".parse().unwrap();
+        let init = Arc::new(Init { key: keys.init(&name, "00000000"), format: Format::Video(format(360)) });
+        let placed = Placed { start: 0, duration: 180_000, size: 9, key: keys.segment(&name, 0), init };
+        assert!(w.place(2, 0, placed.clone()));
+        w.close(MediaTime::from_secs(2), Duration::ZERO);
+        assert!(w.advance(Duration::ZERO), "nobody waits for what is not produced");
+        assert_eq!(w.snapshot().unwrap().rows[0].slots, vec![Slot::Media(placed); 3]);
     }
 
     #[test]

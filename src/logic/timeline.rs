@@ -71,6 +71,9 @@ const MIN_SEGMENT: MediaTime = MediaTime::from_millis(500);
 /// RFC 8216, 4.3.3.1: a segment's duration, rounded to the nearest second, is at most the target duration.
 const ROUNDING: MediaTime = MediaTime::from_millis(499);
 
+/// A source rung that was left out comes back when its GOPs were short enough for so long: every change is a discontinuity for all viewers.
+const REHABILITATION: MediaTime = MediaTime::from_secs(30);
+
 /// After the first packet: no video by then means an audio-only stream, no audio means silence (the "decide within 2 s").
 const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -90,6 +93,8 @@ pub struct Cut {
     pub video: Option<VideoFormat>,
     /// The audio format from here on, where it changed.
     pub audio: Option<AudioFormat>,
+    /// The source rung has a segment here, if the session has a source rung at all.
+    pub source: bool,
 }
 
 /// Decided once per session.
@@ -142,6 +147,18 @@ pub enum Event {
     Refused(String),
 }
 
+/// The source rung's state while it is part of the session's set.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Source {
+    /// Segments are cut at its IDRs.
+    Produced,
+    /// A GOP was longer than the target duration allows: other rungs' segments stand in for it (rules.md 1 and 3).
+    Away {
+        /// Its GOPs are short enough again since this IDR.
+        good_since: Option<MediaTime>,
+    },
+}
+
 /// What ended the probing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Why {
@@ -163,7 +180,7 @@ enum Phase {
     /// Cuts at source IDRs.
     Passthrough {
         limit: MediaTime,
-        synced: bool,
+        source: Source,
     },
     /// Cuts every target duration.
     Grid,
@@ -440,8 +457,9 @@ impl Timeline {
     fn judge(&mut self, unit: &VideoUnit, out: &mut Vec<Event>) -> bool {
         let fresh = self.open.is_none() || (unit.idr && (self.discontinuity || self.new_video.is_some()));
         let length = self.open.map_or(MediaTime::ZERO, |start| unit.pts - start);
-        if let Some(last) = self.last_idr.filter(|_| unit.idr) {
-            self.longest = self.longest.max(unit.pts - last);
+        let gap = self.last_idr.map(|last| unit.pts - last);
+        if let Some(gap) = gap.filter(|_| unit.idr) {
+            self.longest = self.longest.max(gap);
         }
         let target = self.policy.target;
         match &mut self.phase {
@@ -463,15 +481,43 @@ impl Timeline {
                 }
                 self.decide(unit.pts, if first_cut { Why::Idr } else { Why::Waited }, out)
             }
-            Phase::Passthrough { limit, synced } => {
+            Phase::Passthrough { limit, source } => {
                 let longest = self.longest.min(*limit);
-                let due = length >= target - TOLERANCE || (length >= MIN_SEGMENT && (length + longest > *limit || !*synced));
-                let overdue = !unit.idr && length > *limit;
-                if !(fresh || (unit.idr && due) || overdue) {
+                let cut = match source {
+                    _ if fresh => true,
+                    Source::Produced if unit.idr => {
+                        length >= target - TOLERANCE || (length >= MIN_SEGMENT && length + longest > *limit)
+                    }
+                    // Without encoders nobody can stand in: the segment gets as long as it must.
+                    Source::Produced => self.policy.can_encode && length > *limit,
+                    Source::Away { good_since } => {
+                        if gap.is_some_and(|g| g > *limit) {
+                            *good_since = None;
+                        }
+                        if unit.idr {
+                            good_since.get_or_insert(unit.pts);
+                        }
+                        let back = unit.idr && good_since.is_some_and(|since| unit.pts - since >= REHABILITATION);
+                        (back && length >= MIN_SEGMENT) || length >= target
+                    }
+                };
+                if !cut {
                     return false;
                 }
-                *synced = unit.idr;
-                let cut = self.take_cut(unit.pts);
+                let produced = match source {
+                    _ if fresh => true,
+                    Source::Produced => unit.idr,
+                    Source::Away { good_since } => {
+                        unit.idr && good_since.is_some_and(|since| unit.pts - since >= REHABILITATION)
+                    }
+                };
+                self.discontinuity |= produced != (*source == Source::Produced);
+                *source = match (produced, *source) {
+                    (true, _) => Source::Produced,
+                    (false, Source::Produced) => Source::Away { good_since: None },
+                    (false, away) => away,
+                };
+                let cut = Cut { source: produced, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
@@ -512,7 +558,7 @@ impl Timeline {
                 self.target_duration = LONG_TARGET;
             }
             let limit = MediaTime::from_secs(i64::from(self.target_duration)) + ROUNDING;
-            self.phase = Phase::Passthrough { limit, synced: why != Why::Waited };
+            self.phase = Phase::Passthrough { limit, source: Source::Produced };
             grid = if at_idr || (why == Why::Waited && length > limit) { vec![start, now] } else { vec![start] };
             cut_here = grid.len() == 2;
         } else {
@@ -574,7 +620,7 @@ impl Timeline {
         }
         let discontinuity = !first && (self.discontinuity || video.is_some() || audio.is_some());
         self.discontinuity = false;
-        Cut { number, start, discontinuity, video, audio }
+        Cut { number, start, discontinuity, video, audio, source: true }
     }
 
     fn drain_audio(&mut self, out: &mut Vec<Event>) {

@@ -106,13 +106,34 @@ fn a_scene_cut_is_used_rather_than_exceeding_the_target_duration() {
     assert!(c.iter().any(|c| (5867..=5934).contains(&c.1)), "{c:?}");
 }
 
+/// (start in ms, discontinuity, source) of the cuts behind the decision.
+fn sources(events: &[Event]) -> Vec<(i64, bool, bool)> {
+    events
+        .iter()
+        .filter_map(|e| if let Event::Cut(c) = e { Some((c.start.millis(), c.discontinuity, c.source)) } else { None })
+        .collect()
+}
+
 #[test]
-fn a_gop_that_grows_over_the_target_duration_is_cut_without_the_source() {
-    let mut t = timeline(Policy::default());
-    let events = play(&mut t, &[0, 2000, 4000, 10_000, 12_000], 0, 12_100);
+fn a_gop_that_grows_over_the_target_duration_leaves_the_source_out_until_it_has_proved_itself() {
+    let mut idrs = vec![0, 2000, 4000];
+    idrs.extend(every(2000, 40_000).iter().map(|t| t + 10_000));
+    let events = play(&mut timeline(Policy::default()), &idrs, 0, 50_000);
     let c = cuts(&events);
     assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= 2534), "{c:?}");
-    assert!(c.iter().any(|c| (9990..=10_040).contains(&c.1)), "the source comes back at its IDR: {c:?}");
+    let s = sources(&events);
+    let away: Vec<_> = s.iter().filter(|(_, _, source)| !source).collect();
+    assert!((6500..6600).contains(&away[0].0) && away[0].1, "{s:?}");
+    assert!(away[1..].iter().all(|c| !c.1), "one discontinuity, not many: {s:?}");
+    let back = s.iter().find(|c| c.2 && c.0 > 7000).expect("it comes back");
+    assert_eq!((back.0, back.1), (40_000, true), "30 s behind the IDR at 10 s: {s:?}");
+}
+
+#[test]
+fn without_encoders_a_long_gop_makes_a_long_segment() {
+    let policy = Policy { can_encode: false, ..Policy::default() };
+    let events = play(&mut timeline(policy), &[0, 2000, 4000, 10_000, 12_000], 0, 12_100);
+    assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 10_000, 12_000]);
 }
 
 #[test]
@@ -225,7 +246,7 @@ proptest! {
         let mut t = timeline(Policy::default());
         let events = play(&mut t, &idrs, 0, at + 3000);
         let c = cuts(&events);
-        prop_assert!(c.iter().enumerate().all(|(i, c)| c.0 == i as u64 && !c.2));
+        prop_assert!(c.iter().enumerate().all(|(i, c)| c.0 == i as u64));
         prop_assert!(c.windows(2).all(|w| w[1].1 > w[0].1));
         if let Some(Event::Decided(d)) = events.iter().find(|e| matches!(e, Event::Decided(_))) {
             // one picture of slack where the source itself gives no IDR in time

@@ -547,8 +547,9 @@ impl Stream {
             }
             let lost = self.tracks[i].packager.cut(cut.number, cut.start);
             self.packaged(i, Ok(lost));
-            if self.tracks[i].role == Role::NotProduced {
-                self.lose(i, cut.number);
+            let role = self.tracks[i].role;
+            if role == Role::NotProduced || (role == Role::Source && !cut.source) {
+                self.lend(i, cut.number);
             }
         }
     }

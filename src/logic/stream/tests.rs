@@ -449,6 +449,35 @@ fn obs_at_its_defaults_gets_a_reencoded_top_rung() {
 }
 
 #[test]
+fn a_source_whose_gop_grows_is_stood_in_for_by_the_next_rung() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(60), ..setup() });
+    w.configs();
+    let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
+    for n in 0..350u64 {
+        let t = n * 40;
+        w.ms = t;
+        let idr = t % 2000 == 0 && t <= 4000;
+        w.packet(Packet::Audio { time: t as u32, data: Bytes::from_static(b"aac") });
+        w.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data: unit(if idr { 0x65 } else { 0x41 }) });
+        w.encode();
+        w.store();
+        w.timers();
+    }
+    let expected = w.discontinuities("src");
+    assert_eq!(expected.len(), 1, "{}", w.playlist("src"));
+    for track in TRACKS {
+        assert_eq!(w.discontinuities(track), expected, "{track}");
+        assert_eq!(w.gaps(track), 0, "{track}: {}", w.playlist(track));
+    }
+    let (own, lent) = w.playlist("src").split_once("#EXT-X-DISCONTINUITY\n").unwrap();
+    assert!(own.contains("/src/") && !own.contains("/480p/"), "{own}");
+    assert!(!lent.contains("/src/") && lent.contains("/480p/init-") && lent.contains("/480p/"), "{lent}");
+    let mpd = &w.manifests[&ObjectKey::parse("live/local/demo/manifest.mpd").unwrap()];
+    let periods: Vec<&str> = mpd.split("<Period ").skip(1).collect();
+    assert_eq!(periods.iter().map(|p| p.contains("id=\"src\"")).collect::<Vec<_>>(), [true, false], "{mpd}");
+}
+
+#[test]
 fn a_source_is_refused_where_the_operator_says_so() {
     let policy = timeline::Policy { long_gop: LongGop::Refuse, ..timeline::Policy::default() };
     let mut w = World::new(Setup { timeline: policy, ..setup() });

@@ -279,6 +279,13 @@ impl Stream {
         }
     }
 
+    /// The rung has no segment here and will not have: the next lower one's stands in.
+    pub(super) fn lend(&mut self, track: usize, number: u64) {
+        if let Some(w) = &mut self.window {
+            w.borrow(track, number);
+        }
+    }
+
     fn segment(&mut self, track: usize, number: u64, segment: Segment) {
         let state = &mut self.tracks[track];
         if !self.window.as_ref().is_some_and(|w| w.wants(track, number)) {
