@@ -71,7 +71,7 @@ const MIN_SEGMENT: MediaTime = MediaTime::from_millis(500);
 /// RFC 8216, 4.3.3.1: a segment's duration, rounded to the nearest second, is at most the target duration.
 const ROUNDING: MediaTime = MediaTime::from_millis(499);
 
-/// After the first packet: no video by then means an audio-only stream, no audio means silence (the "decide within 2 s").
+/// After the first packet: no video by then means an audio-only stream, no audio means silence (whoever publishes waits for it).
 const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Packets held while nothing is decided: [`MAX_GOP`] of audio at 96 kHz is 422 frames.

@@ -16,7 +16,7 @@ use crate::harness::{alone, decode, tools};
 
 pub const CLIP: Clip = Clip { width: 960, height: 540, fps: 30, seconds: 20, gop: 60, kbps: 2000, video: true, audio: true };
 
-/// Half of what lip-sync research calls noticeable; the issue's own bound.
+/// Half of what viewers notice.
 const MAX_AUDIO_OFFSET_MICROS: i64 = 40_000;
 
 #[test]
