@@ -6,6 +6,3 @@ mod kinds;
 mod ladder;
 mod players;
 mod secrets;
-
-/// One rung of 240 lines below the source.
-const SMALL_LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/e2e/small.toml");

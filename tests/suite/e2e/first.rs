@@ -2,10 +2,9 @@
 
 use std::time::{Duration, Instant};
 
-use super::SMALL_LADDER;
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::publisher::Publisher;
-use crate::harness::worker::Worker;
+use crate::harness::worker::{SMALL_LADDER, Worker};
 use crate::harness::{alone, manifest, until};
 
 #[test]

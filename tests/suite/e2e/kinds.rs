@@ -4,13 +4,12 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::SMALL_LADDER;
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::manifest::{self, Media};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::{Seen, Watch};
-use crate::harness::worker::Worker;
+use crate::harness::worker::{SMALL_LADDER, Worker};
 use crate::harness::{beside_others, decode, tools, until};
 
 fn worker(flags: &[&str]) -> Arc<Worker> {
@@ -69,7 +68,7 @@ fn video_without_audio_gets_a_silent_rendition() {
 
 #[test]
 fn audio_without_video_is_an_audio_rendition() {
-    let clip = Clip { video: false, seconds: 10, ..SMALL };
+    let clip = Clip { video: false, seconds: 8, ..SMALL };
     let file = clip.file();
     let _machine = beside_others();
     let worker = worker(&[]);
@@ -297,6 +296,10 @@ fn a_wrong_key_is_refused_and_ffmpeg_says_why() {
     for (what, text) in [("metrics", metrics), ("streams", streams), ("log", worker.log().join("\n"))] {
         assert!(text.contains("anna") && !text.contains(KEY), "{what}: {text}");
     }
-    assert!(seen.objects.keys().all(|path| path.contains("/anna/") && !path.contains(KEY)));
+    let stored = worker.stored();
+    assert!(stored.len() > seen.objects.len(), "all objects, and the manifests");
+    for path in seen.objects.keys().map(String::as_str).chain(stored.iter().map(|p| tools::text(p))) {
+        assert!(path.contains("/anna/") && !path.contains(KEY), "{path}");
+    }
     stop(worker);
 }

@@ -6,7 +6,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use crate::harness::boxes::{Init, Segment};
-use crate::harness::clip::Clip;
+use crate::harness::clip::{Clip, LADDER};
 use crate::harness::manifest::Media;
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
@@ -14,7 +14,7 @@ use crate::harness::watch::{Seen, Watch};
 use crate::harness::worker::Worker;
 use crate::harness::{alone, decode, tools};
 
-pub const CLIP: Clip = Clip { width: 960, height: 540, fps: 30, seconds: 20, gop: 60, kbps: 2000, video: true, audio: true };
+const CLIP: Clip = LADDER;
 
 /// Half of what viewers notice.
 const MAX_AUDIO_OFFSET_MICROS: i64 = 40_000;
@@ -64,6 +64,9 @@ fn ended_well(seen: &Seen) {
         let paths: Vec<_> = media.segments.iter().map(|s| &s.path).collect();
         let representation = mpd.representation(0, name);
         assert_eq!(representation.segments.iter().map(|(_, _, path)| path).collect::<Vec<_>>(), paths, "{name}");
+        let micros = |ticks: &i64| (*ticks as u64 * 1_000_000 + representation.timescale / 2) / representation.timescale;
+        let said: Vec<_> = representation.segments.iter().map(|(_, d, _)| micros(d)).collect();
+        assert_eq!(said, media.segments.iter().map(|s| s.micros).collect::<Vec<_>>(), "{name}: S@d and EXTINF");
         assert_eq!(Some(&representation.init), media.segments[0].init.as_ref(), "{name}");
     }
     let dates = |name: &str| seen.tracks[name].segments.iter().map(|s| s.date).collect::<Vec<_>>();

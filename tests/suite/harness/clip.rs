@@ -30,7 +30,10 @@ pub struct Clip {
 }
 
 /// 640x360 at 30 frames per second with an IDR every 2 s: the smallest that has a rung below it.
-pub const SMALL: Clip = Clip { width: 640, height: 360, fps: 30, seconds: 8, gop: 60, kbps: 600, video: true, audio: true };
+pub const SMALL: Clip = Clip { width: 640, height: 360, fps: 30, seconds: 6, gop: 60, kbps: 600, video: true, audio: true };
+
+/// 20 s of 960x540 at 30 frames per second with an IDR every 2 s: the default ladder has two rungs below it.
+pub const LADDER: Clip = Clip { width: 960, height: 540, fps: 30, seconds: 20, gop: 60, kbps: 2000, video: true, audio: true };
 
 static MAKING: Mutex<()> = Mutex::new(());
 

@@ -2,6 +2,7 @@
 //!
 //! Nothing here waits for a time to pass: it waits for something to happen, and [`GUARD`] turns a hang into a failure.
 
+pub mod accident;
 pub mod boxes;
 pub mod clip;
 pub mod decode;

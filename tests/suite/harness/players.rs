@@ -7,7 +7,7 @@ use std::sync::{Mutex, PoisonError};
 use serde_json::Value;
 
 use super::worker::Worker;
-use super::{manifest, tools};
+use super::{manifest, tools, until};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/players")
@@ -85,5 +85,34 @@ impl Play {
         let content = results.iter().all(|r| r["ok"] == true);
         assert!(done.status.success() && content, "{}: {said}\n{out}", done.status);
         results
+    }
+}
+
+/// Waits until so many segments are made.
+pub fn segments(worker: &Worker, stream: &str, at_least: u64) {
+    until("segments", || (worker.stream(stream)?["segments"].as_u64()? >= at_least).then_some(()));
+}
+
+/// Each player has gone through so many levels.
+pub fn went_through(results: &[Value], levels: usize) {
+    for r in results {
+        assert_eq!(r["levels"].as_array().unwrap().len(), levels, "{r}");
+    }
+}
+
+/// Each player that played a stream of 30 pictures a second to its end has shown its last picture.
+pub fn saw_the_end(results: &[Value], worker: &Worker, stream: &str) {
+    let variants = manifest::variants(worker, stream).unwrap();
+    let media = manifest::media(worker, &variants[0]);
+    assert!(media.ended && variants[0].name == "src");
+    // Number 0 was at time 0, which the source rung's segments count from.
+    let last = media.segments.last().unwrap();
+    let start: u64 = last.path.rsplit('/').next().unwrap().trim_end_matches(".m4s").parse().unwrap();
+    let pictures = (start * 100 / 9 + last.micros) * 30 / 1_000_000;
+    for r in results {
+        let last = r["last_counter"].as_u64().unwrap();
+        println!("{}: picture {last} of {pictures} was the last", r["player"]);
+        // A picture is looked at each 120 ms, which are four of them.
+        assert!((pictures - 8..pictures).contains(&last), "{}: picture {last} of {pictures} was the last", r["player"]);
     }
 }

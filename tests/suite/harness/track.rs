@@ -88,16 +88,16 @@ impl Track {
 
     fn check_pictures(&self) {
         let name = &self.name;
-        let mut index = 0;
         let samples = self.samples();
+        let mut rest = samples.as_slice();
         for segment in &self.segments {
-            let types = |n: usize| boxes::nal_types(samples[n].1);
-            let first = types(index);
+            let (own, behind) = rest.split_at(segment.samples.len());
+            rest = behind;
+            let first = boxes::nal_types(own[0].1);
             assert_eq!(first.iter().find(|t| matches!(t, 1..=5)), Some(&5), "{name}: {} begins with {first:?}", segment.tfdt);
-            for n in index..index + segment.samples.len() {
-                assert_eq!(types(n).contains(&5), samples[n].0.sync, "{name}: sync flag of sample {n}");
+            for (sample, bytes) in own {
+                assert_eq!(boxes::nal_types(bytes).contains(&5), sample.sync, "{name}: sync flag at {}", sample.pts);
             }
-            index += segment.samples.len();
         }
         let times = self.times();
         assert!(times.windows(2).all(|w| w[0] < w[1]), "{name}: a presentation time twice");

@@ -137,14 +137,20 @@ impl Watch {
         Self { worker: Arc::clone(worker), thread }
     }
 
-    /// Waits for the end of the stream. Every object must still be what it was when it was first listed.
+    /// Waits for the end of a stream that fits into its window. Every object must still be what it was when it was first listed.
     pub fn finish(self) -> Seen {
-        let thread = self.thread;
-        until("the end of the stream in all manifests", || thread.is_finished().then_some(()));
-        let seen = thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e));
+        let worker = Arc::clone(&self.worker);
+        let seen = self.finish_sliding();
         for (path, bytes) in &seen.objects {
-            assert!(self.worker.get(path).body == *bytes, "{path} changed");
+            assert!(worker.get(path).body == *bytes, "{path} changed");
         }
         seen
+    }
+
+    /// Waits for the end of a stream whose first objects may be gone by then.
+    pub fn finish_sliding(self) -> Seen {
+        let thread = self.thread;
+        until("the end of the stream in all manifests", || thread.is_finished().then_some(()));
+        thread.join().unwrap_or_else(|e| std::panic::resume_unwind(e))
     }
 }

@@ -12,6 +12,9 @@ use tempfile::TempDir;
 
 use super::{GUARD, until};
 
+/// One rung of 240 lines below the source.
+pub const SMALL_LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/suite/harness/small.toml");
+
 /// A line of the log and when it came.
 type Lines = Arc<(Mutex<Vec<(Instant, String)>>, Condvar)>;
 
@@ -83,9 +86,16 @@ impl Worker {
         worker
     }
 
-    /// A folder that lives as long as the worker.
-    pub fn scratch(&self) -> PathBuf {
-        self.folder.path().to_owned()
+    /// All files in its store now.
+    pub fn stored(&self) -> Vec<PathBuf> {
+        let (mut folders, mut files) = (vec![self.folder.path().join("store")], Vec::new());
+        while let Some(folder) = folders.pop() {
+            // Folders and files may go while they are looked at.
+            for entry in std::fs::read_dir(folder).into_iter().flatten().flatten() {
+                if entry.path().is_dir() { &mut folders } else { &mut files }.push(entry.path());
+            }
+        }
+        files
     }
 
     /// Its process id.
