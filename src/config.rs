@@ -76,7 +76,7 @@ pub struct Config {
 pub struct Software {
     /// Default `veryfast`.
     pub preset: String,
-    /// Threads of each encoder, 1 to 16. Default 1: one per rung is cheapest (research: 14.1 CPU-s against 17.2 with x264's own choice).
+    /// Threads of each encoder, 1 to 16. Default 1: one per rung is cheapest (14.1 CPU-s against 17.2 with x264's own choice).
     pub threads: u8,
     /// Threads of the decoder, 1 to 16. Default 2.
     pub decoder_threads: u8,

@@ -42,7 +42,7 @@ const RETAIN: MediaTime = MediaTime::from_secs(10);
 /// And its bytes: 10 s at 25 Mbit/s.
 const RETAIN_BYTES: usize = 32 << 20;
 
-/// No output of a rung for this long while input flows is a failure, whatever the codec process says (the issue: 5 s).
+/// No output of a rung for this long while input flows is a failure, whatever the codec process says: what a hang costs is this and two segments.
 const HANG: Duration = Duration::from_secs(5);
 
 /// "Input flows": this much media went in since the rung's last output. Lookahead and B-frames hold back about one second.

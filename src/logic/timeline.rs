@@ -74,7 +74,7 @@ const ROUNDING: MediaTime = MediaTime::from_millis(499);
 /// A source rung that was left out comes back when its GOPs were short enough for so long: every change is a discontinuity for all viewers.
 const REHABILITATION: MediaTime = MediaTime::from_secs(30);
 
-/// After the first packet: no video by then means an audio-only stream, no audio means silence (the "decide within 2 s").
+/// After the first packet: no video by then means an audio-only stream, no audio means silence (whoever publishes waits for it).
 const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
 
 /// Packets held while nothing is decided: [`MAX_GOP`] of audio at 96 kHz is 422 frames.

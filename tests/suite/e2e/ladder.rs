@@ -16,7 +16,7 @@ use crate::harness::{alone, decode, tools};
 
 const CLIP: Clip = LADDER;
 
-/// Half of what lip-sync research calls noticeable; the issue's own bound.
+/// Half of what viewers notice.
 const MAX_AUDIO_OFFSET_MICROS: i64 = 40_000;
 
 #[test]
