@@ -56,9 +56,9 @@ fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
     }
 }
 
-/// Whoever started the supervisor may have left descriptors open for it; they are not for us.
+/// Closes what the supervisor was itself started with and did not mark close-on-exec: a listener there would be open to whoever takes a decoder over.
 fn close_inherited() {
-    // SAFETY: nothing in this process has opened a descriptor yet, so none above standard error belongs to anybody here.
+    // SAFETY: nothing in this process owns a descriptor above 2 yet: main has opened none and no other thread runs.
     let closed = unsafe { libc::close_range(3, libc::c_uint::MAX, 0) };
     if closed != 0 {
         log(&format!("inherited descriptors stay open: {}", std::io::Error::last_os_error()));
@@ -66,7 +66,6 @@ fn close_inherited() {
 }
 
 fn main() -> ExitCode {
-    close_inherited();
     let arguments = Arguments::parse();
     // A person may start the others from a shell, and then nobody has to die with anybody.
     let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check;
@@ -75,6 +74,9 @@ fn main() -> ExitCode {
     {
         log(&e);
         return ExitCode::FAILURE;
+    }
+    if linked {
+        close_inherited();
     }
     if let Err(e) = gstreamer::init() {
         log(&format!("GStreamer does not start: {e}"));
