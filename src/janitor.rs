@@ -58,3 +58,27 @@ async fn run(store: Arc<Store>, mut inbox: mpsc::UnboundedReceiver<(Instant, Vec
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use bytes::Bytes;
+
+    #[tokio::test(start_paused = true)]
+    async fn objects_go_when_their_time_has_come_and_not_before() {
+        let store = Arc::new(Store::Memory(crate::store::Memory::default()));
+        let keys: Vec<ObjectKey> = ["seg/a", "seg/b"].iter().filter_map(|k| ObjectKey::parse(k)).collect();
+        for key in &keys {
+            store.put(key, Bytes::new()).await.unwrap();
+        }
+        let janitor = Janitor::start(Arc::clone(&store));
+        janitor.delete(Duration::from_secs(94), vec![keys[0].clone()]);
+        janitor.delete(Duration::from_secs(10), vec![keys[1].clone()]);
+        tokio::time::sleep(Duration::from_secs(9)).await;
+        assert_eq!(store.list("seg").await.unwrap(), keys);
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert_eq!(store.list("seg").await.unwrap(), keys[..1]);
+        tokio::time::sleep(Duration::from_secs(84)).await;
+        assert!(store.list("seg").await.unwrap().is_empty());
+    }
+}

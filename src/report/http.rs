@@ -62,14 +62,18 @@ async fn object(State(worker): Shared, request: Request) -> Response {
     };
     match worker.context.store.as_ref() {
         Store::Folder(folder) => {
-            let mut response = match ServeFile::new(folder.path(&key)).oneshot(request).await {
+            let path = folder.path(&key);
+            if !tokio::fs::metadata(&path).await.is_ok_and(|m| m.is_file()) {
+                // A player asks for what is not there yet; nobody may remember the answer.
+                return (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, "no-store")]).into_response();
+            }
+            let mut response = match ServeFile::new(path).oneshot(request).await {
                 Ok(response) => response.map(Body::new),
                 Err(never) => match never {},
             };
             if response.status() == StatusCode::NOT_FOUND {
-                // A player asks for what is not there yet; nobody may remember the answer.
-                response.headers_mut().insert(header::CACHE_CONTROL, HeaderValue::from_static("no-store"));
-                return response;
+                // Deleted since.
+                return (StatusCode::NOT_FOUND, [(header::CACHE_CONTROL, "no-store")]).into_response();
             }
             let headers = response.headers_mut();
             headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(store::content_type(&key)));

@@ -12,6 +12,8 @@ mod harness;
 #[cfg(feature = "gst")]
 mod hostile;
 #[cfg(feature = "gst")]
+mod http;
+#[cfg(feature = "gst")]
 mod push;
 mod raw_rtmp;
 mod rtmp;

@@ -98,6 +98,11 @@ impl Worker {
         files
     }
 
+    /// A folder that lives as long as the worker; its store is `store` in there.
+    pub fn scratch(&self) -> PathBuf {
+        self.folder.path().to_owned()
+    }
+
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
