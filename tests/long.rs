@@ -38,9 +38,9 @@ fn four_players_one_after_the_other_on_three_rungs() {
     let publisher = Publisher::start(&file, &worker, "anna");
     players::segments(&worker, "anna", 5);
     let mut last = Vec::new();
-    for player in ["hls.js", "shaka-hls", "shaka-dash", "dash.js"] {
+    for player in ["dash.js", "shaka-hls", "shaka-dash", "hls.js"] {
         let mut options = vec!["--live", "--seconds", "4", "--max-latency", "15"];
-        let stops = player == "dash.js";
+        let stops = player == "hls.js";
         if stops {
             options.extend(["--until-end", "--end-seconds", "90"]);
         }
