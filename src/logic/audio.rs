@@ -46,6 +46,8 @@ pub struct AudioTrack {
     silent: bool,
     /// Where the next frame goes, in samples.
     next: i64,
+    /// A frame of the publisher was placed.
+    anchored: bool,
     waiting: VecDeque<AudioUnit>,
     repairs: Repairs,
 }
@@ -56,7 +58,7 @@ impl AudioTrack {
         let floor = start.in_scale(format.rate);
         // the first whole sample that is not before the cut
         let next = if MediaTime::from_scale(floor, format.rate) < start { floor + 1 } else { floor };
-        Self { format, silent, next, waiting: VecDeque::new(), repairs: Repairs::default() }
+        Self { format, silent, next, anchored: false, waiting: VecDeque::new(), repairs: Repairs::default() }
     }
 
     /// The format of every frame of this track.
@@ -107,6 +109,10 @@ impl AudioTrack {
     }
 
     fn place(&mut self, unit: AudioUnit, out: &mut Vec<Frame>) {
+        if !self.anchored && !self.anchor(unit.pts, out) {
+            self.repairs.dropped += 1;
+            return;
+        }
         let error = unit.pts - MediaTime::from_scale(self.next, self.format.rate);
         if error < MediaTime::ZERO - MAX_ERROR {
             self.repairs.dropped += 1;
@@ -119,6 +125,27 @@ impl AudioTrack {
         }
         out.push(Frame { start: self.next, data: unit.data });
         self.next += FRAME;
+    }
+
+    /// Samples are counted from the first frame's own time: an error here would stay until it is large enough to be corrected. `false` for a frame
+    /// from before the start.
+    fn anchor(&mut self, pts: MediaTime, out: &mut Vec<Frame>) -> bool {
+        let at = pts.in_scale(self.format.rate);
+        // The publisher's clock counts milliseconds.
+        if at + i64::from(self.format.rate.hz() / 1000) < self.next {
+            return false;
+        }
+        // Whole frames of silence in front; what is left, less than one, is a hole that the boxes name.
+        let at = at.max(self.next);
+        let whole = (at - self.next) / FRAME;
+        self.next = at - whole * FRAME;
+        for _ in 0..whole {
+            if !self.fill_one(out) {
+                self.next = at;
+            }
+        }
+        self.anchored = true;
+        true
     }
 
     fn fill(&mut self, until: MediaTime, out: &mut Vec<Frame>) {
@@ -163,6 +190,24 @@ mod tests {
         let frames = t.release(MediaTime::from_secs(30));
         let heard: Vec<_> = frames.iter().filter(|f| &f.data[..] == b"aac").map(|f| f.start).collect();
         assert_eq!(heard, (0..1000).map(|n| n * 1024).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn the_first_frame_stands_at_its_own_time() {
+        // from 10 s on: a frame that lies before it is left out, one that comes later has silence in front of it
+        for (times, silence, at) in [
+            (&[9979, 10_000][..], 0, 480_000),
+            (&[10_000], 0, 480_000),
+            (&[9950, 9971, 9992, 10_013], 0, 480_624),
+            (&[10_050], 2, 482_400),
+        ] {
+            let mut t = AudioTrack::new(aac::silent_format(), false, MediaTime::from_secs(10));
+            times.iter().for_each(|ms| t.push(unit(*ms)));
+            let frames = t.release(MediaTime::from_millis(10_051));
+            let heard: Vec<_> = frames.iter().filter(|f| &f.data[..] == b"aac").map(|f| f.start).collect();
+            assert_eq!((heard, frames.len()), (vec![at], silence + 1), "{times:?}");
+            assert!(frames[0].start < 480_000 + FRAME && frames.windows(2).all(|w| w[1].start == w[0].start + FRAME));
+        }
     }
 
     #[test]

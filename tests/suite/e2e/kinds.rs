@@ -206,7 +206,8 @@ fn a_publisher_who_comes_back_within_the_grace_goes_on_with_the_session() {
         assert!((flashes[0] - origin - 500_000).abs() < 34_000, "{name}: the first flash is {} us in", flashes[0] - origin);
         let off: Vec<_> = beeps.iter().zip(&flashes).map(|(b, f)| b - f).collect();
         println!("{name}: beep against flash behind the reconnect {off:?} us");
-        assert!(off.iter().all(|o| o.abs() < 40_000), "{name}: {off:?}");
+        // The clip itself has 0.1 ms, and RTMP counts milliseconds: an audio frame too many or too few would be 21 ms.
+        assert!(off.iter().all(|o| o.abs() < 2_000), "{name}: {off:?}");
     }
     // The wall clock went on while nobody was there.
     let dates = &seen.tracks["src"].segments;
