@@ -20,13 +20,12 @@ const STEP: i64 = 3000;
 
 /// Presentation order I P B B P B B ..., as an encoder with two B-frames sends it.
 fn samples() -> Vec<Sample> {
-    let data = Bytes::from(vec![0x55; SIZE]);
     (0..SAMPLES)
         .map(|i| {
             let (group, place) = ((i - 1).div_euclid(3), (i - 1).rem_euclid(3));
             // the last two, which fill no group, are shown as they come
             let shown = if i == 0 || i > SAMPLES - 3 { i } else { group * 3 + [3, 1, 2][place as usize] };
-            Sample { pts: shown * STEP, sync: i == 0, data: data.clone() }
+            Sample { pts: shown * STEP, sync: i == 0, data: Bytes::from(vec![0x55; SIZE]) }
         })
         .collect()
 }
