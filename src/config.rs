@@ -8,7 +8,7 @@ use toml::{Table, Value};
 
 use crate::ingest::rtmp::Limits;
 use crate::logic::ladder::Ladder;
-use crate::logic::model::Region;
+use crate::logic::model::{Region, Replicate};
 use crate::logic::recipe::DEFAULT_LADDER;
 use crate::logic::timeline::LongGop;
 
@@ -36,6 +36,10 @@ pub struct Config {
     pub open: Open,
     /// Part of every key. Default `local`.
     pub region: Region,
+    /// Which tracks' segments lie under a prefix that is copied to the other region: `all`, `top`, `none`. Default `all`.
+    pub replicate: Replicate,
+    /// Keep every segment for a recording. Default no.
+    pub record: bool,
     /// This worker's name. Default: the host's.
     pub worker: String,
     /// Where caches lie (GStreamer's registry). Default `weir-state`.
@@ -134,6 +138,8 @@ impl Default for Config {
             keys: String::new(),
             open: Open::No,
             region: "local".parse().expect("a lawful name"),
+            replicate: Replicate::All,
+            record: false,
             worker: String::new(),
             state_dir: "weir-state".into(),
             window: 30,
@@ -275,6 +281,13 @@ fn overlay(table: &mut Table, known: &Table, setting: &Setting) -> Result<(), Er
                     .parse()
                     .map_err(|_| Error::Value(format!("{}: {:?} is no whole number", setting.origin, setting.text)))?;
                 place.insert(part.into(), Value::Integer(number));
+            }
+            (Value::Boolean(_), None) => {
+                let yes = setting
+                    .text
+                    .parse()
+                    .map_err(|_| Error::Value(format!("{}: {:?} is neither true nor false", setting.origin, setting.text)))?;
+                place.insert(part.into(), Value::Boolean(yes));
             }
             (Value::String(_), None) => {
                 place.insert(part.into(), Value::String(setting.text.clone()));

@@ -12,7 +12,7 @@ use crate::config::Config;
 use crate::ingest::rtmp::Stats;
 use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
 use crate::logic::lifecycle::Grace;
-use crate::logic::model::{Keys, SessionId, StreamId};
+use crate::logic::model::{Class, Keeping, Keys, SessionId, StreamId};
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
@@ -174,12 +174,10 @@ impl Worker {
         let session = new_session_id(self.context.clock.now().wall);
         let setup = self.setup(stream.clone(), session.clone());
         // Not waited for: a slow store must not keep a publisher waiting.
-        tokio::spawn(clear_earlier(
-            self.context.clone(),
-            Keys::stream_segments(&self.config.region, &stream),
-            session,
-            setup.hold,
-        ));
+        if !self.config.record {
+            let prefixes = Keys::stream_segments(&self.config.region, &stream);
+            tokio::spawn(clear_earlier(self.context.clone(), prefixes, session, setup.hold));
+        }
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -200,6 +198,7 @@ impl Worker {
             region: c.region.clone(),
             stream,
             session,
+            keeping: Keeping { replicate: c.replicate, recorded: c.record },
             timeline: Policy {
                 target: MediaTime::from_secs(c.segment_target.into()),
                 long_gop: c.long_gop,
@@ -259,17 +258,24 @@ impl Worker {
 }
 
 /// Objects of a stream's earlier sessions go once nobody can be watching them any more.
-async fn clear_earlier(context: Context, prefix: String, session: SessionId, hold: Duration) {
-    let own = format!("{prefix}/{session}/");
-    match context.store.list(&prefix).await {
-        Ok(keys) => {
-            let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
-            if !earlier.is_empty() {
-                context.janitor.delete(hold, earlier);
+async fn clear_earlier(context: Context, prefixes: Vec<String>, session: SessionId, hold: Duration) {
+    for prefix in prefixes.iter().filter(|p| !is_kept(p)) {
+        let own = format!("{prefix}{session}/");
+        match context.store.list(prefix).await {
+            Ok(keys) => {
+                let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
+                if !earlier.is_empty() {
+                    context.janitor.delete(hold, earlier);
+                }
             }
+            Err(error) => tracing::warn!(%error, "earlier objects stay"),
         }
-        Err(error) => tracing::warn!(%error, "earlier objects stay"),
     }
+}
+
+/// Recordings stay (rules.md 17).
+fn is_kept(prefix: &str) -> bool {
+    Class::ALL.iter().any(|class| class.kept && prefix.starts_with(&format!("seg/{}/", class.as_str())))
 }
 
 async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {

@@ -210,61 +210,166 @@ impl fmt::Display for ObjectKey {
     }
 }
 
-/// The object layout of one session (rules.md 16). The class is always `lw`: not replicated, deleted when it leaves the window.
+/// How long the objects of a track live, and where: the first element of a segment's key, so that replication and lifecycle rules filter
+/// by prefix (rules.md 16).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+pub struct Class {
+    /// Copied to the other region's bucket (`r`), or local (`l`).
+    pub replicated: bool,
+    /// Kept for the recording (`k`), or for the live window (`w`).
+    pub kept: bool,
+}
+
+impl Class {
+    /// All four, as a prefix filter needs them.
+    pub const ALL: [Self; 4] = [
+        Self { replicated: true, kept: true },
+        Self { replicated: true, kept: false },
+        Self { replicated: false, kept: true },
+        Self { replicated: false, kept: false },
+    ];
+
+    /// `rk`, `rw`, `lk`, `lw`.
+    pub const fn as_str(self) -> &'static str {
+        match (self.replicated, self.kept) {
+            (true, true) => "rk",
+            (true, false) => "rw",
+            (false, true) => "lk",
+            (false, false) => "lw",
+        }
+    }
+}
+
+/// Which tracks' segments are copied to the other region.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Replicate {
+    /// Every track.
+    #[default]
+    All,
+    /// The best rung and the audio: the others can be made again of them.
+    Top,
+    /// None.
+    None,
+}
+
+/// What decides the class of every track.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Keeping {
+    /// Which tracks are copied.
+    pub replicate: Replicate,
+    /// The session is recorded: nothing is deleted (rules.md 17).
+    pub recorded: bool,
+}
+
+/// The object layout of one session's epoch (rules.md 16).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Keys {
-    live: String,
-    segments: String,
+    region: Region,
+    stream: StreamId,
+    session: SessionId,
+    epoch: u32,
+    keeping: Keeping,
+    /// The best rung and the audio, once tracks are known: what [`Replicate::Top`] copies.
+    top: Vec<TrackName>,
 }
 
 /// Number of shards that segment keys are spread over: S3 scales request rates by prefix.
 const SHARDS: u32 = 16;
 
 impl Keys {
-    /// Keys of one session's epoch. `epoch` counts the writers of a session, from 1.
-    pub fn new(region: &Region, stream: &StreamId, session: &SessionId, epoch: u32) -> Self {
-        Self {
-            live: format!("live/{region}/{stream}"),
-            segments: format!("{}/{session}/{epoch}", Self::stream_segments(region, stream)),
-        }
+    /// Keys of one session's epoch. `epoch` counts the writers of a stream, from 1, over all its sessions.
+    pub fn new(region: &Region, stream: &StreamId, session: &SessionId, epoch: u32, keeping: Keeping) -> Self {
+        let (region, stream, session) = (region.clone(), stream.clone(), session.clone());
+        Self { region, stream, session, epoch, keeping, top: Vec::new() }
     }
 
-    /// The prefix under which all segments of a stream lie, whatever the session.
-    pub fn stream_segments(region: &Region, stream: &StreamId) -> String {
-        format!("seg/lw/{:x}/{region}/{stream}", shard(stream))
+    /// Tells which tracks are the best rung and the audio.
+    pub fn set_top(&mut self, top: Vec<TrackName>) {
+        self.top = top;
+    }
+
+    /// Whether the session is recorded.
+    pub fn is_recorded(&self) -> bool {
+        self.keeping.recorded
+    }
+
+    /// This epoch.
+    pub fn epoch(&self) -> u32 {
+        self.epoch
+    }
+
+    /// The prefixes under which all segments of a stream lie, one for each class.
+    pub fn stream_segments(region: &Region, stream: &StreamId) -> Vec<String> {
+        Class::ALL.iter().map(|class| format!("seg/{}/{:x}/{region}/{stream}/", class.as_str(), shard(stream))).collect()
+    }
+
+    /// The prefix under which the checkpoints of a region lie.
+    pub fn checkpoints(region: &Region) -> String {
+        format!("ckpt/{region}/")
+    }
+
+    /// Who writes the stream, and how far it is.
+    pub fn state(region: &Region, stream: &StreamId) -> ObjectKey {
+        ObjectKey(format!("{}{stream}/state.json", Self::checkpoints(region)).into())
+    }
+
+    fn live(&self, file: fmt::Arguments<'_>) -> ObjectKey {
+        ObjectKey(format!("live/{}/{}/{file}", self.region, self.stream).into())
     }
 
     /// The multivariant playlist.
     pub fn index(&self) -> ObjectKey {
-        ObjectKey(format!("{}/index.m3u8", self.live).into())
+        self.live(format_args!("index.m3u8"))
     }
 
     /// The media playlist of one track.
     pub fn playlist(&self, track: &TrackName) -> ObjectKey {
-        ObjectKey(format!("{}/{track}.m3u8", self.live).into())
+        self.live(format_args!("{track}.m3u8"))
     }
 
     /// The MPD.
     pub fn mpd(&self) -> ObjectKey {
-        ObjectKey(format!("{}/manifest.mpd", self.live).into())
+        self.live(format_args!("manifest.mpd"))
+    }
+
+    /// The prefix under which everything of the session's recording lies.
+    pub fn recording(&self) -> String {
+        format!("rec/{}/{}/{}/", self.region, self.stream, self.session)
+    }
+
+    /// A file of the session's recording: its playlists and its MPD.
+    pub fn recorded(&self, file: &str) -> ObjectKey {
+        ObjectKey(format!("{}{file}", self.recording()).into())
+    }
+
+    /// The `n`th journal of this epoch.
+    pub fn journal(&self, n: u64) -> ObjectKey {
+        self.recorded(&format!("j/{}-{n}.json", self.epoch))
+    }
+
+    fn class(&self, track: &TrackName) -> Class {
+        let replicated = match self.keeping.replicate {
+            Replicate::All => true,
+            Replicate::Top => self.top.contains(track),
+            Replicate::None => false,
+        };
+        Class { replicated, kept: self.keeping.recorded }
+    }
+
+    fn segments(&self, track: &TrackName) -> String {
+        let Self { region, stream, session, epoch, .. } = self;
+        format!("seg/{}/{:x}/{region}/{stream}/{session}/{epoch}/{track}", self.class(track).as_str(), shard(stream))
     }
 
     /// The media segment that begins at `start` ticks of the track's timescale.
     pub fn segment(&self, track: &TrackName, start: i64) -> ObjectKey {
-        ObjectKey(format!("{}/{track}/{start}.m4s", self.segments).into())
+        ObjectKey(format!("{}/{start}.m4s", self.segments(track)).into())
     }
 
     /// The init segment with this content hash (8 hexadecimal digits).
     pub fn init(&self, track: &TrackName, hash: &str) -> ObjectKey {
-        ObjectKey(format!("{}/{track}/init-{hash}.mp4", self.segments).into())
-    }
-
-    /// The folder that holds all tracks' folders, as the prefix of `SegmentTemplate` addresses; relative to the MPD, with a slash at the end.
-    pub fn segment_base(&self) -> String {
-        let folder = ObjectKey(format!("{}/x", self.segments).into());
-        let mut base = folder.relative_to(&self.mpd());
-        base.pop();
-        base
+        ObjectKey(format!("{}/init-{hash}.mp4", self.segments(track)).into())
     }
 }
 
@@ -279,7 +384,7 @@ mod tests {
     use super::*;
 
     fn keys() -> Keys {
-        Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s1".parse().unwrap(), 1)
+        Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s1".parse().unwrap(), 1, Keeping::default())
     }
 
     #[test]
@@ -296,10 +401,26 @@ mod tests {
         let seg = keys().segment(&track, 180_000);
         assert_eq!(keys().playlist(&track).as_str(), "live/local/demo/720p.m3u8");
         let shard = shard(&"demo".parse().unwrap());
-        assert_eq!(seg.as_str(), format!("seg/lw/{shard:x}/local/demo/s1/1/720p/180000.m4s"));
+        assert_eq!(seg.as_str(), format!("seg/rw/{shard:x}/local/demo/s1/1/720p/180000.m4s"));
         assert_eq!(seg.relative_to(&keys().index()), format!("../../../{seg}"));
         assert_eq!(keys().playlist(&track).relative_to(&keys().index()), "720p.m3u8");
-        assert_eq!(keys().segment_base(), format!("../../../seg/lw/{shard:x}/local/demo/s1/1/"));
+        assert_eq!(Keys::state(&"local".parse().unwrap(), &"demo".parse().unwrap()).as_str(), "ckpt/local/demo/state.json");
+        assert_eq!(keys().journal(3).as_str(), "rec/local/demo/s1/j/1-3.json");
+    }
+
+    #[test]
+    fn the_class_follows_what_is_copied_and_kept() {
+        let (top, low): (TrackName, TrackName) = ("src".parse().unwrap(), "360p".parse().unwrap());
+        let class = |replicate, recorded, track: &TrackName| {
+            let keeping = Keeping { replicate, recorded };
+            let mut keys = Keys::new(&"r".parse().unwrap(), &"s".parse().unwrap(), &"1".parse().unwrap(), 1, keeping);
+            keys.set_top(vec![top.clone()]);
+            keys.segment(track, 0).as_str()[4..6].to_owned()
+        };
+        assert_eq!(class(Replicate::All, true, &low), "rk");
+        assert_eq!(class(Replicate::Top, false, &top), "rw");
+        assert_eq!(class(Replicate::Top, false, &low), "lw");
+        assert_eq!(class(Replicate::None, true, &top), "lk");
     }
 
     #[test]

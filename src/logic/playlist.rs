@@ -481,7 +481,7 @@ mod tests {
     }
 
     fn keys() -> Keys {
-        Keys::new(&"r".parse().unwrap(), &"st".parse().unwrap(), &"s1".parse().unwrap(), 1)
+        Keys::new(&"r".parse().unwrap(), &"st".parse().unwrap(), &"s1".parse().unwrap(), 1, Default::default())
     }
 
     fn placed(w: &Window, track: usize, start: i64, end: i64) -> Placed {
@@ -526,7 +526,7 @@ mod tests {
         let policy = Policy { target_duration: 2, window: MediaTime::from_secs(10), first_row_wait: Duration::ZERO };
         let tracks = vec![track("src", 720), track("480p", 480), track("360p", 360)];
         let mut w = Window::new("s".parse().unwrap(), policy, UnixMillis(0), tracks);
-        let keys = Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s".parse().unwrap(), 1);
+        let keys = Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s".parse().unwrap(), 1, Default::default());
         assert!(w.open(0, MediaTime::ZERO, false, Duration::ZERO));
         w.borrow(0, 0);
         w.borrow(1, 0);

@@ -2,7 +2,7 @@
 
 mod folder;
 mod memory;
-mod s3;
+pub(crate) mod s3;
 
 use std::fmt;
 use std::str::FromStr;

@@ -64,28 +64,8 @@ impl S3 {
     /// # Errors
     /// [`Error::Unusable`] when the bucket cannot be listed.
     pub async fn open(bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Self, Error> {
-        let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
-        let timeouts = TimeoutConfig::builder()
-            .connect_timeout(CONNECT_DEADLINE)
-            .operation_attempt_timeout(OPERATION_DEADLINE)
-            .operation_timeout(OPERATION_DEADLINE)
-            .build();
-        let shared = aws_config::defaults(BehaviorVersion::latest())
-            .http_client(http)
-            .timeout_config(timeouts)
-            .retry_config(RetryConfig::disabled())
-            .load()
-            .await;
-        let mut config = aws_sdk_s3::config::Builder::from(&shared);
-        if shared.region().is_none() {
-            // What a server that is not Amazon's takes; Amazon's own answers with the right one in its error.
-            config = config.region(Region::new("us-east-1"));
-        }
-        if let Some(endpoint) = endpoint {
-            config = config.endpoint_url(endpoint).force_path_style(true);
-        }
         let store = Self {
-            client: Client::from_conf(config.build()),
+            client: client(endpoint).await,
             bucket: bucket.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) },
             healthy: AtomicBool::new(true),
@@ -151,6 +131,31 @@ impl S3 {
         let body = object.body.collect().await.map_err(|_| Absent::Failed)?.into_bytes();
         Ok(Fetched { body, range: content_range, etag })
     }
+}
+
+/// A client with the one TLS provider, explicit deadlines and no retries of its own. One for a process: it keeps connections.
+pub(crate) async fn client(endpoint: Option<&str>) -> Client {
+    let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
+    let timeouts = TimeoutConfig::builder()
+        .connect_timeout(CONNECT_DEADLINE)
+        .operation_attempt_timeout(OPERATION_DEADLINE)
+        .operation_timeout(OPERATION_DEADLINE)
+        .build();
+    let shared = aws_config::defaults(BehaviorVersion::latest())
+        .http_client(http)
+        .timeout_config(timeouts)
+        .retry_config(RetryConfig::disabled())
+        .load()
+        .await;
+    let mut config = aws_sdk_s3::config::Builder::from(&shared);
+    if shared.region().is_none() {
+        // What a server that is not Amazon's takes; Amazon's own answers with the right one in its error.
+        config = config.region(Region::new("us-east-1"));
+    }
+    if let Some(endpoint) = endpoint {
+        config = config.endpoint_url(endpoint).force_path_style(true);
+    }
+    Client::from_conf(config.build())
 }
 
 fn absent(e: &SdkError<GetObjectError>) -> Absent {

@@ -21,7 +21,9 @@ use super::encoding::{Command, Encoding};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
-use super::model::{AudioFormat, AudioUnit, FrameRate, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
+use super::model::{
+    AudioFormat, AudioUnit, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit,
+};
 use super::packet::{Metadata, Packet};
 use super::playlist::{self, Window};
 use super::time::{MediaTime, UnixMillis};
@@ -46,6 +48,8 @@ pub struct Setup {
     pub window: MediaTime,
     /// How long the first playlist waits for encoders.
     pub first_row_wait: Duration,
+    /// Which objects are copied, and which are kept.
+    pub keeping: Keeping,
     /// The rungs to encode.
     pub ladder: Ladder,
     /// How long the session outlives its publisher.
@@ -145,7 +149,7 @@ pub struct Stream {
 impl Stream {
     /// A session whose publisher has just been accepted.
     pub fn new(setup: Setup) -> Self {
-        let keys = Keys::new(&setup.region, &setup.stream, &setup.session, 1);
+        let keys = Keys::new(&setup.region, &setup.stream, &setup.session, 1, setup.keeping);
         Self {
             timeline: Timeline::new(setup.timeline.clone()),
             facts: Facts::default(),

@@ -45,6 +45,7 @@ fn setup() -> Setup {
         region: "local".parse().unwrap(),
         stream: "demo".parse().unwrap(),
         session: "s1".parse().unwrap(),
+        keeping: Keeping::default(),
         timeline: timeline::Policy::default(),
         window: MediaTime::from_secs(10),
         first_row_wait: Duration::from_secs(10),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use weir::logic::model::{AudioFormat, FrameRate, Keys, TrackName, VideoFormat};
+use weir::logic::model::{AudioFormat, FrameRate, Keeping, Keys, Replicate, TrackName, VideoFormat};
 use weir::logic::playlist::{Format, Init, Placed, Policy, Snapshot, Track, Window};
 use weir::logic::time::{MediaTime, Timescale, UnixMillis};
 
@@ -14,7 +14,13 @@ pub const ANCHOR: UnixMillis = UnixMillis(1_787_400_000_000);
 const FRAME: i64 = 1024;
 
 pub fn keys() -> Keys {
-    Keys::new(&"eu1".parse().unwrap(), &"demo".parse().unwrap(), &"s7".parse().unwrap(), 1)
+    Keys::new(
+        &"eu1".parse().unwrap(),
+        &"demo".parse().unwrap(),
+        &"s7".parse().unwrap(),
+        1,
+        Keeping { replicate: Replicate::None, recorded: false },
+    )
 }
 
 pub fn rung(name: &str, (width, height): (u32, u32), fps: FrameRate, codec: &str, max_kbps: u64) -> Track {
