@@ -66,6 +66,9 @@ pub struct Config {
     pub max_streams: u32,
     /// Publishers are given so long to end when the worker is told to stop. Default 5.
     pub drain: u32,
+    /// What becomes of live sessions when the worker is told to stop: `hand-over` leaves their playlists open for another worker, `end` ends them,
+    /// `auto` hands over where the store is a bucket. Default `auto`.
+    pub on_drain: OnDrain,
     /// Software encoders.
     pub software: Software,
     /// Codec processes.
@@ -111,6 +114,19 @@ pub enum EncoderChoice {
     Software,
 }
 
+/// What becomes of live sessions when the worker is told to stop.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum OnDrain {
+    /// By the store: a bucket is shared, a folder is not.
+    #[default]
+    Auto,
+    /// Another worker goes on.
+    HandOver,
+    /// They end.
+    End,
+}
+
 /// Is the stream key the stream's id?
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -153,6 +169,7 @@ impl Default for Config {
             first_row_wait: 10,
             max_streams: 64,
             drain: 5,
+            on_drain: OnDrain::Auto,
             software: Software::default(),
             codec: Codec::default(),
             limits: Limits::default(),

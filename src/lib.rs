@@ -8,6 +8,7 @@
 #![forbid(unsafe_code)]
 
 pub mod blame;
+pub mod claim;
 pub mod clock;
 pub mod cmaf;
 pub mod codecs;
@@ -16,6 +17,7 @@ pub mod ingest;
 pub mod janitor;
 pub mod link;
 pub mod logic;
+pub mod manifests;
 pub mod push;
 pub mod report;
 pub mod secret;

@@ -1,7 +1,7 @@
 //! The shell of one stream: carries packets, encoded pictures, finished uploads and clock readings into [`Stream`] and does what it says. No decision
 //! about media is taken here.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::claim::{ClaimError, Claimant, Claimed, claim, claim_abandoned};
 use crate::clock::Clock;
 use crate::codecs::Codecs;
 use crate::ingest::Packet;
@@ -18,10 +19,12 @@ use crate::janitor::Janitor;
 use crate::link::process::{Event, Process};
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec};
 use crate::logic::encoding::Command;
-use crate::logic::model::{ObjectKey, StreamId};
-use crate::logic::stream::{Output, Put, Setup, Status, Stream};
-use crate::logic::time::MediaTime;
-use crate::store::Store;
+use crate::logic::model::{Class, Keys, ObjectKey, SessionId, StreamId};
+use crate::logic::publish::Outcome;
+use crate::logic::stream::{Output, Past, Put, Setup, Status, Stream, WriterName};
+use crate::logic::time::{MediaTime, UnixMillis};
+use crate::manifests::{Manifests, WriteError};
+use crate::store::{Store, checksum};
 
 /// What the worker asks of a session.
 #[derive(Debug)]
@@ -32,8 +35,8 @@ pub enum Control {
     MayReplace(Claim, oneshot::Sender<bool>),
     /// End at once.
     Stop,
-    /// End at once, because the worker ends.
-    Drain,
+    /// End at once, because the worker ends; `true`: another worker may go on with the session, its playlists stay open.
+    Drain(bool),
     /// For the status page.
     Status(oneshot::Sender<Status>),
 }
@@ -76,13 +79,35 @@ pub struct Context {
 /// A publisher that was silent for this long may be replaced by anybody with the key (rules.md 29).
 const SILENT: Duration = Duration::from_secs(2);
 
-/// Uploads under way at once; more wait in order. Five tracks at two segments each.
-const UPLOADS: usize = 10;
+/// Bytes of segments that wait for the store in memory, where there is no spool: a live window (30 s) of 17 Mbit/s.
+const KEPT_IN_MEMORY: u64 = 64 << 20;
 
-/// Uploads that wait. At a segment every two seconds on five tracks they are 25 s behind; by then their rows were named without them.
-const WAITING: usize = 64;
+/// What a session is made of, once its stream is taken.
+pub struct Opening {
+    /// The stream, and who takes it.
+    pub who: Claimant,
+    /// The machine's setup.
+    pub setup: Box<dyn FnOnce(SessionId, WriterName, Past) -> Setup + Send>,
+    /// Delete what earlier sessions left, so long after this one began.
+    pub clear_after: Option<Duration>,
+}
 
-type Stored = (u64, Result<(), String>);
+impl std::fmt::Debug for Opening {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Opening").field("who", &self.who).finish_non_exhaustive()
+    }
+}
+
+struct Uploaded {
+    id: u64,
+    outcome: Outcome,
+    reason: String,
+}
+
+enum Written {
+    Done(Result<(), String>),
+    Fenced(WriteError),
+}
 
 struct Shell {
     id: StreamId,
@@ -94,27 +119,77 @@ struct Shell {
     /// Messages for a codec process that is being started.
     starting: bool,
     queued: VecDeque<(ToCodec, Bytes)>,
-    puts: VecDeque<Put>,
+    manifests: Arc<Mutex<Manifests>>,
+    /// Objects that are not durable.
+    held: BTreeMap<u64, Put>,
+    held_bytes: u64,
     refused: bool,
 }
 
-/// Runs one session to its end.
-pub async fn run(setup: Setup, context: Context, publisher: Publisher, mut control: mpsc::Receiver<Control>) {
-    let id = setup.stream.clone();
-    tracing::info!(stream = %id, session = %setup.session, peer = %publisher.claim.peer, "publishing");
-    let last_packet = context.clock.now().mono;
-    let mut shell = Shell {
-        id,
-        stream: Stream::new(setup),
-        publisher: Some(publisher),
-        last_packet,
-        codec: None,
-        starting: false,
-        queued: VecDeque::new(),
-        puts: VecDeque::new(),
-        refused: false,
-        context,
+/// Takes the stream and runs its session to the end.
+pub async fn run(opening: Opening, context: Context, publisher: Publisher, control: mpsc::Receiver<Control>) {
+    let id = opening.who.stream.clone();
+    let claimed = match claim(&context.store, &opening.who, context.clock.now().wall).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            // Dropping the publisher's packets ends its connection; OBS comes back.
+            tracing::warn!(stream = %id, peer = %publisher.claim.peer, "publisher disconnected: {error}");
+            return;
+        }
     };
+    let (session, epoch) = (&claimed.session, claimed.writer.epoch);
+    tracing::info!(stream = %id, %session, epoch, peer = %publisher.claim.peer, "publishing");
+    if let Some(after) = opening.clear_after {
+        let (region, stream) = (&opening.who.region, &opening.who.stream);
+        let prefixes = Keys::stream_segments(region, stream);
+        tokio::spawn(clear_earlier(context.clone(), prefixes, session.clone(), after));
+    }
+    let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
+    let now = shell.now();
+    shell.stream.began(now);
+    drive(shell, control).await;
+}
+
+/// Ends a session that nobody goes on with (rules.md 18): any worker may.
+pub async fn end_abandoned(opening: Opening, context: Context, before: UnixMillis) {
+    let claimed = match claim_abandoned(&context.store, &opening.who, before, context.clock.now().wall).await {
+        Ok(claimed) => claimed,
+        Err(ClaimError::Alive) => return,
+        Err(error) => {
+            tracing::warn!(stream = %opening.who.stream, "abandoned session stays: {error}");
+            return;
+        }
+    };
+    tracing::info!(stream = %opening.who.stream, session = %claimed.session, epoch = claimed.writer.epoch, "ending an abandoned session");
+    let mut shell = Shell::new(opening.setup, claimed, context, None);
+    let now = shell.now();
+    shell.stream.stop(now);
+    let (_nobody, control) = mpsc::channel(1);
+    drive(shell, control).await;
+}
+
+/// Objects of a stream's earlier sessions go once nobody can be watching them any more.
+async fn clear_earlier(context: Context, prefixes: Vec<String>, session: SessionId, hold: Duration) {
+    for prefix in prefixes.iter().filter(|p| !is_kept(p)) {
+        let own = format!("{prefix}{session}/");
+        match context.store.list(prefix).await {
+            Ok(keys) => {
+                let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
+                if !earlier.is_empty() {
+                    context.janitor.delete(hold, earlier);
+                }
+            }
+            Err(error) => tracing::warn!(%error, "earlier objects stay"),
+        }
+    }
+}
+
+/// Recordings stay (rules.md 17).
+fn is_kept(prefix: &str) -> bool {
+    Class::ALL.iter().any(|class| class.kept && prefix.starts_with(&format!("seg/{}/", class.as_str())))
+}
+
+async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     let mut uploads = FuturesUnordered::new();
     let mut manifests = FuturesUnordered::new();
     let mut starts = FuturesUnordered::new();
@@ -136,8 +211,14 @@ pub async fn run(setup: Setup, context: Context, publisher: Publisher, mut contr
                     starts.push(start(shell.context.codecs.clone()));
                 }
                 Output::Codec(command) => shell.command(command),
-                Output::Put(put) => shell.puts.push_back(put),
-                Output::Manifests(files) => manifests.push(write_manifests(Arc::clone(&shell.context.store), files)),
+                Output::Keep(put) => shell.keep(put),
+                Output::Upload(id) => {
+                    if let Some(put) = shell.held.get(&id) {
+                        uploads.push(upload(Arc::clone(&shell.context.store), id, put.objects.clone()));
+                    }
+                }
+                Output::Forget(ids) => ids.iter().for_each(|id| shell.forget(*id)),
+                Output::Manifests(files) => manifests.push(write_manifests(Arc::clone(&shell.manifests), files)),
                 Output::Delete { after, keys } => shell.context.janitor.delete(after, keys),
                 Output::Note(note) if note.warning => tracing::warn!(stream = %shell.id, "{}", note.text),
                 Output::Note(note) => tracing::info!(stream = %shell.id, "{}", note.text),
@@ -148,24 +229,13 @@ pub async fn run(setup: Setup, context: Context, publisher: Publisher, mut contr
                 }
             }
         }
-        while uploads.len() < UPLOADS {
-            let Some(put) = shell.puts.pop_front() else { break };
-            uploads.push(upload(Arc::clone(&shell.context.store), put));
-        }
-        if shell.puts.len() > WAITING
-            && let Some(put) = shell.puts.pop_front()
-        {
-            let now = shell.now();
-            shell.stream.stored(put.id, Err("the store does not keep up".into()), now);
-            continue;
-        }
         let deadline = shell.stream.poll_timeout();
         tokio::select! {
             packet = next_packet(&mut shell.publisher) => shell.packet(packet),
             Some(started) = starts.next() => shell.started(started),
             event = next_event(&mut shell.codec) => shell.codec_event(event),
-            Some((id, outcome)) = uploads.next() => { let n = shell.now(); shell.stream.stored(id, outcome, n) }
-            Some(outcome) = manifests.next() => { let n = shell.now(); shell.stream.manifests_written(outcome, n) }
+            Some(uploaded) = uploads.next() => shell.uploaded(uploaded),
+            Some(written) = manifests.next() => shell.written(written),
             request = control.recv() => match request {
                 Some(request) => shell.control(request),
                 // The worker is gone: so is everything else.
@@ -197,23 +267,92 @@ async fn start(codecs: Option<Codecs>) -> Result<Process, String> {
     }
 }
 
-async fn upload(store: Arc<Store>, put: Put) -> Stored {
-    for (key, body) in put.objects {
-        if let Err(e) = store.put(&key, body).await {
-            return (put.id, Err(e.to_string()));
+async fn upload(store: Arc<Store>, id: u64, objects: Vec<(ObjectKey, Bytes)>) -> Uploaded {
+    for (key, body) in objects {
+        if let Err(e) = store.put_new(&key, body).await {
+            let outcome = if e.retry() { Outcome::Failed } else { Outcome::Lost };
+            return Uploaded { id, outcome, reason: e.to_string() };
         }
     }
-    (put.id, Ok(()))
+    Uploaded { id, outcome: Outcome::Stored, reason: String::new() }
 }
 
-async fn write_manifests(store: Arc<Store>, files: Vec<(ObjectKey, String)>) -> Result<(), String> {
-    for (key, text) in files {
-        store.put(&key, Bytes::from(text)).await.map_err(|e| e.to_string())?;
+async fn write_manifests(manifests: Arc<Mutex<Manifests>>, files: Vec<(ObjectKey, String)>) -> Written {
+    match manifests.lock().await.write_all(files).await {
+        Ok(()) => Written::Done(Ok(())),
+        Err(fenced @ WriteError::Fenced { .. }) => Written::Fenced(fenced),
+        Err(e) => Written::Done(Err(e.to_string())),
     }
-    Ok(())
 }
 
 impl Shell {
+    fn new(
+        setup: impl FnOnce(SessionId, WriterName, Past) -> Setup,
+        claimed: Claimed,
+        context: Context,
+        publisher: Option<Publisher>,
+    ) -> Self {
+        let setup = setup(claimed.session, claimed.writer, claimed.past);
+        Self {
+            id: setup.stream.clone(),
+            stream: Stream::new(setup),
+            publisher,
+            last_packet: context.clock.now().mono,
+            codec: None,
+            starting: false,
+            queued: VecDeque::new(),
+            manifests: Arc::new(Mutex::new(claimed.manifests)),
+            held: BTreeMap::new(),
+            held_bytes: 0,
+            refused: false,
+            context,
+        }
+    }
+
+    fn keep(&mut self, put: Put) {
+        let now = self.now();
+        let bytes: u64 = put.objects.iter().map(|(_, body)| body.len() as u64).sum();
+        let id = put.id;
+        for (key, body) in &put.objects {
+            // What was made, for who compares it with what came to the store.
+            tracing::debug!(target: "weir::produced", stream = %self.id, %key, bytes = body.len(), crc32 = checksum(body), "made");
+        }
+        if self.held_bytes + bytes > KEPT_IN_MEMORY {
+            self.stream.kept(id, Err("the store is behind and there is no room to wait for it".into()), now);
+            return;
+        }
+        self.held_bytes += bytes;
+        self.held.insert(id, put);
+        self.stream.kept(id, Ok(()), now);
+    }
+
+    fn forget(&mut self, id: u64) {
+        if let Some(put) = self.held.remove(&id) {
+            self.held_bytes -= put.objects.iter().map(|(_, body)| body.len() as u64).sum::<u64>();
+        }
+    }
+
+    fn uploaded(&mut self, uploaded: Uploaded) {
+        let now = self.now();
+        if uploaded.outcome != Outcome::Failed {
+            self.forget(uploaded.id);
+        }
+        self.stream.stored(uploaded.id, uploaded.outcome, &uploaded.reason, now);
+    }
+
+    fn written(&mut self, written: Written) {
+        let now = self.now();
+        match written {
+            Written::Done(outcome) => self.stream.manifests_written(outcome, now),
+            Written::Fenced(reason) => {
+                tracing::warn!(stream = %self.id, "{reason}: the publisher is disconnected");
+                self.publisher = None;
+                self.codec = None;
+                self.stream.fenced(now);
+            }
+        }
+    }
+
     fn now(&self) -> crate::logic::stream::Now {
         self.context.clock.now()
     }
@@ -347,9 +486,13 @@ impl Shell {
                 self.publisher = None;
                 self.stream.stop(now);
             }
-            Control::Drain => {
+            Control::Drain(hand_over) => {
                 self.publisher = None;
-                self.stream.drain(now);
+                if hand_over {
+                    self.stream.hand_over(now);
+                } else {
+                    self.stream.drain(now);
+                }
             }
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());

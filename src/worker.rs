@@ -8,15 +8,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
-use crate::config::Config;
+use crate::claim::Claimant;
+use crate::config::{Config, OnDrain};
 use crate::ingest::rtmp::Stats;
 use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
 use crate::logic::lifecycle::Grace;
-use crate::logic::model::{Class, Keeping, Keys, SessionId, StreamId};
+use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
-use crate::session::{self, Claim, Context, Control, Publisher};
+use crate::session::{self, Claim, Context, Control, Opening, Publisher};
+use crate::store::Store;
 
 /// Packets between a connection and its session. The connection bounds their bytes as well (`limits.queued_bytes`); this many are 8 s of
 /// 60 fps video with audio.
@@ -171,49 +173,61 @@ impl Worker {
     }
 
     fn begin(&self, stream: StreamId, publisher: Publisher) {
-        let session = new_session_id(self.context.clock.now().wall);
-        let setup = self.setup(stream.clone(), session.clone());
-        // Not waited for: a slow store must not keep a publisher waiting.
-        if !self.config.record {
-            let prefixes = Keys::stream_segments(&self.config.region, &stream);
-            tokio::spawn(clear_earlier(self.context.clone(), prefixes, session, setup.hold));
-        }
+        let opening = self.opening(stream.clone());
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
+        self.spawn(session::run(opening, self.context.clone(), publisher, requests));
+    }
+
+    fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {
         let mut tasks = self.tasks.lock().unwrap_or_else(PoisonError::into_inner);
         while let Some(ended) = tasks.try_join_next() {
             if let Err(error) = ended {
                 tracing::error!(%error, "session task failed");
             }
         }
-        tasks.spawn(session::run(setup, self.context.clone(), publisher, requests));
+        tasks.spawn(session);
     }
 
-    fn setup(&self, stream: StreamId, session: SessionId) -> Setup {
+    fn opening(&self, stream: StreamId) -> Opening {
         let c = &self.config;
         let seconds = |s: u32| Duration::from_secs(s.into());
+        let who = Claimant {
+            region: c.region.clone(),
+            stream: stream.clone(),
+            worker: c.worker.clone(),
+            session: new_session_id(self.context.clock.now().wall),
+        };
         // rules.md 17: window + 2 x target + 60 s.
         let hold = seconds(c.window) + 2 * seconds(c.segment_target) + seconds(c.hold);
-        Setup {
-            region: c.region.clone(),
+        let timeline = Policy {
+            target: MediaTime::from_secs(c.segment_target.into()),
+            long_gop: c.long_gop,
+            passthrough_short_side: c.passthrough_short_side,
+            passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
+            can_encode: self.can_encode,
+        };
+        let (region, ladder) = (c.region.clone(), self.ladder.clone());
+        let (window, first_row_wait) = (MediaTime::from_secs(c.window.into()), seconds(c.first_row_wait));
+        let keeping = Keeping { replicate: c.replicate, recorded: c.record };
+        let grace = Grace { reconnect: seconds(c.reconnect_grace), end_after: seconds(c.end_after) };
+        let setup = move |session, writer, past| Setup {
+            region,
             stream,
             session,
-            keeping: Keeping { replicate: c.replicate, recorded: c.record },
-            timeline: Policy {
-                target: MediaTime::from_secs(c.segment_target.into()),
-                long_gop: c.long_gop,
-                passthrough_short_side: c.passthrough_short_side,
-                passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
-                can_encode: self.can_encode,
-            },
-            window: MediaTime::from_secs(c.window.into()),
-            first_row_wait: seconds(c.first_row_wait),
-            ladder: self.ladder.clone(),
-            grace: Grace { reconnect: seconds(c.reconnect_grace), end_after: seconds(c.end_after) },
+            writer,
+            past,
+            keeping,
+            timeline,
+            window,
+            first_row_wait,
+            ladder,
+            grace,
             hold,
             // Relative to the MPD, so that it holds behind any name that the worker has.
             utc_timing: Some("/time".into()),
-        }
+        };
+        Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
     }
 
     /// All sessions' states, by stream id.
@@ -239,6 +253,15 @@ impl Worker {
         self.draining.load(Ordering::Relaxed)
     }
 
+    /// Whether sessions are left open for another worker when this one ends.
+    fn hands_over(&self) -> bool {
+        match self.config.on_drain {
+            OnDrain::Auto => matches!(*self.context.store, Store::S3(_)),
+            OnDrain::HandOver => true,
+            OnDrain::End => false,
+        }
+    }
+
     /// Takes no new publishers from now on.
     pub fn begin_drain(&self) {
         self.draining.store(true, Ordering::Relaxed);
@@ -249,33 +272,12 @@ impl Worker {
         self.begin_drain();
         let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
         for control in controls {
-            let _ = control.send(Control::Drain).await;
+            let _ = control.send(Control::Drain(self.hands_over())).await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         let deadline = Duration::from_secs(self.config.drain.into());
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
     }
-}
-
-/// Objects of a stream's earlier sessions go once nobody can be watching them any more.
-async fn clear_earlier(context: Context, prefixes: Vec<String>, session: SessionId, hold: Duration) {
-    for prefix in prefixes.iter().filter(|p| !is_kept(p)) {
-        let own = format!("{prefix}{session}/");
-        match context.store.list(prefix).await {
-            Ok(keys) => {
-                let earlier: Vec<_> = keys.into_iter().filter(|k| !k.as_str().starts_with(&own)).collect();
-                if !earlier.is_empty() {
-                    context.janitor.delete(hold, earlier);
-                }
-            }
-            Err(error) => tracing::warn!(%error, "earlier objects stay"),
-        }
-    }
-}
-
-/// Recordings stay (rules.md 17).
-fn is_kept(prefix: &str) -> bool {
-    Class::ALL.iter().any(|class| class.kept && prefix.starts_with(&format!("seg/{}/", class.as_str())))
 }
 
 async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {

@@ -170,7 +170,26 @@ pub struct AudioUnit {
 
 /// A key in the object store; see [`Keys`] for the only place that makes them.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct ObjectKey(Arc<str>);
+
+/// Text that is no key of ours.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{0:?} is no key")]
+pub struct BadKey(String);
+
+impl TryFrom<String> for ObjectKey {
+    type Error = BadKey;
+    fn try_from(text: String) -> Result<Self, BadKey> {
+        Self::parse(&text).ok_or(BadKey(text))
+    }
+}
+
+impl From<ObjectKey> for String {
+    fn from(key: ObjectKey) -> String {
+        key.0.as_ref().to_owned()
+    }
+}
 
 impl ObjectKey {
     /// The key as text, without a leading slash.

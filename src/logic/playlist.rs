@@ -8,11 +8,14 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::Duration;
 
+use serde::{Deserialize, Serialize};
+
 use super::model::{AudioFormat, ObjectKey, SessionId, TrackName, VideoFormat};
 use super::time::{MediaTime, Timescale, UnixMillis};
 
 /// What a track carries.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Format {
     /// A rung.
     Video(VideoFormat),
@@ -39,7 +42,7 @@ impl Format {
 }
 
 /// An init segment in the store.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Init {
     /// Where it lies.
     pub key: ObjectKey,
@@ -88,6 +91,11 @@ pub struct Row {
     pub slots: Vec<Slot>,
 }
 
+/// How long a segment plays.
+fn own_duration(start: MediaTime, end: MediaTime) -> Duration {
+    Duration::from_millis((end - start).millis().max(0).unsigned_abs())
+}
+
 impl Row {
     /// Its longest EXTINF in seconds, rounded to the nearest: what EXT-X-TARGETDURATION must not be below (RFC 8216bis, 4.4.3.1).
     fn rounded_seconds(&self) -> u32 {
@@ -102,7 +110,7 @@ impl Row {
 }
 
 /// A track as manifests announce it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Track {
     /// Its name.
     pub name: TrackName,
@@ -157,8 +165,39 @@ struct Pending {
     /// Counted from the moment at which the row was closed.
     deadline: Option<Duration>,
     slots: Vec<Option<Slot>>,
+    /// Tracks whose segment was made and is on its way to the store.
+    made: Vec<usize>,
     /// Tracks whose slot is filled by the next lower rung's when the row is named (rules.md 1).
     borrowed: Vec<usize>,
+}
+
+impl Pending {
+    /// Nothing has to be made for `track` any more.
+    fn has(&self, track: usize) -> bool {
+        self.slots.get(track).is_none_or(Option::is_some) || self.borrowed.contains(&track)
+    }
+}
+
+/// Where a stream's playlists stand when a writer takes over, or when a new session begins behind an ended one (rules.md 18 and 20).
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Continuation {
+    /// Media sequence number of the next row.
+    pub number: u64,
+    /// EXT-X-DISCONTINUITY-SEQUENCE of the oldest row in `rows`, or of the first new one if there are none.
+    pub discontinuity_sequence: u64,
+    /// What the playlists list now, oldest first; empty for a new session.
+    pub rows: Vec<Row>,
+    /// The eras of these rows: see [`Snapshot::eras`].
+    pub eras: Vec<(u32, MediaTime)>,
+}
+
+/// What the store can take, as far as it matters to what is named.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Store {
+    /// It takes objects.
+    Up,
+    /// It takes none: nothing can be named, and nothing is lost for that.
+    Down,
 }
 
 /// The window itself. Rows are opened and closed by cuts, filled by finished uploads, and named in order.
@@ -171,7 +210,19 @@ pub struct Window {
     published: VecDeque<Row>,
     pending: VecDeque<Pending>,
     eras: Vec<(u32, MediaTime)>,
+    /// Counts rows of this writer, from 0.
     next_number: u64,
+    /// Media sequence number of this writer's first row.
+    base: u64,
+    /// Rows of an earlier writer stand before this one's.
+    follows: bool,
+    /// Behind an outage: the newest row that was closed by then. All up to it are named in one write (rules.md 19).
+    catch_up: Option<u64>,
+    was_down: bool,
+    /// Rows that left the window before they could be named.
+    skipped: Vec<u64>,
+    /// The number behind the last of them, while none is named.
+    after_skip: u64,
     /// Length of all published rows that are still listed; holes between rows do not count.
     listed: MediaTime,
     discontinuity_sequence: u64,
@@ -197,12 +248,56 @@ impl Window {
             pending: VecDeque::new(),
             eras: Vec::new(),
             next_number: 0,
+            base: 0,
+            follows: false,
+            catch_up: None,
+            was_down: false,
+            skipped: Vec::new(),
+            after_skip: 0,
             listed: MediaTime::ZERO,
             discontinuity_sequence: 0,
             evicted: Vec::new(),
             totals,
             ended: false,
         }
+    }
+
+    /// The same, going on behind what an earlier writer left: media sequence and discontinuity sequence are continued, and this writer's first
+    /// row has a discontinuity if there is a row before it (rules.md 7 and 18).
+    #[must_use]
+    pub fn continued(mut self, from: Continuation) -> Self {
+        self.base = from.number;
+        self.follows = !from.rows.is_empty();
+        self.discontinuity_sequence = from.discontinuity_sequence;
+        self.listed = from.rows.iter().fold(MediaTime::ZERO, |sum, r| sum + (r.end - r.start));
+        self.eras = from.eras;
+        self.published = from.rows.into();
+        self
+    }
+
+    /// Media sequence number of the next row to be named, and the discontinuities before it: what a continuation begins with.
+    pub fn sequences(&self) -> (u64, u64) {
+        let listed = self.published.iter().filter(|r| r.discontinuity).count() as u64;
+        let number = self.published.back().map_or(self.base.max(self.after_skip), |r| r.number + 1);
+        (number, self.discontinuity_sequence + listed)
+    }
+
+    /// The eras of rows that are listed: see [`Snapshot::eras`].
+    pub fn eras(&self) -> &[(u32, MediaTime)] {
+        &self.eras
+    }
+
+    /// Init segments that listed rows need, each once.
+    pub fn inits(&self) -> Vec<Arc<Init>> {
+        let mut inits: Vec<Arc<Init>> = Vec::new();
+        for slot in self.published.iter().flat_map(|r| &r.slots) {
+            if let Slot::Media(m) = slot
+                && !inits.iter().any(|i| i.key == m.init.key)
+            {
+                inits.push(Arc::clone(&m.init));
+            }
+        }
+        inits
     }
 
     /// The tracks, in slot order.
@@ -227,6 +322,7 @@ impl Window {
             discontinuity,
             deadline: None,
             slots,
+            made: Vec::new(),
             borrowed: Vec::new(),
         });
         true
@@ -238,7 +334,7 @@ impl Window {
         let first = self.published.is_empty();
         let Some(open) = self.pending.back_mut().filter(|p| p.end.is_none()) else { return };
         let end = end.max(open.start);
-        let own = Duration::from_millis((end - open.start).millis().max(0).unsigned_abs());
+        let own = own_duration(open.start, end);
         let wait = if first { own.max(self.policy.first_row_wait) } else { own };
         open.end = Some(end);
         open.deadline = Some(now + wait);
@@ -268,15 +364,32 @@ impl Window {
         self.pending.back().filter(|p| p.end.is_none()).map(|p| (p.row, p.start))
     }
 
-    /// The oldest row that is not named yet: its number and start.
-    pub fn oldest_pending(&self) -> Option<(u64, MediaTime)> {
-        self.pending.front().map(|p| (p.row, p.start))
+    /// The oldest row for which something still has to be made: its number and start.
+    pub fn oldest_unmade(&self) -> Option<(u64, MediaTime)> {
+        let unmade = |p: &&Pending| (0..self.tracks.len()).any(|t| !p.has(t) && !p.made.contains(&t));
+        self.pending.iter().find(unmade).map(|p| (p.row, p.start))
+    }
+
+    /// The segment of row `number` was made and is on its way to the store. `false` when nobody wants it.
+    #[must_use]
+    pub fn made(&mut self, track: usize, number: u64) -> bool {
+        let wanted = self.wants(track, number);
+        if let Some(pending) = self.pending.iter_mut().find(|p| p.row == number && wanted) {
+            pending.made.push(track);
+        }
+        wanted
+    }
+
+    /// Media time of the newest row that is named, and of the newest that has an end: what lies between would be lost with this process, but
+    /// for what is durable.
+    pub fn named_until(&self) -> Option<MediaTime> {
+        self.published.back().map(|r| r.end)
     }
 
     /// `true` while row `number` still waits for `track`: a segment for it is worth making and storing.
     pub fn wants(&self, track: usize, number: u64) -> bool {
         let pending = self.pending.iter().find(|p| p.row == number);
-        pending.is_some_and(|p| p.slots.get(track).is_some_and(Option::is_none) && !p.borrowed.contains(&track))
+        pending.is_some_and(|p| track < p.slots.len() && !p.has(track) && !p.made.contains(&track))
     }
 
     fn fill(&mut self, track: usize, number: u64, slot: Slot) -> bool {
@@ -309,48 +422,126 @@ impl Window {
     }
 
     /// Names every row that is ready, in order, and evicts what has left the window. `true` when the playlists changed.
-    pub fn advance(&mut self, now: Duration) -> bool {
-        let mut changed = false;
-        while let Some(front) = self.pending.front() {
-            let Some(end) = front.end else { break };
-            let complete = front.slots.iter().enumerate().all(|(i, s)| s.is_some() || front.borrowed.contains(&i));
-            let late = front.deadline.is_some_and(|d| d <= now);
-            if !complete && !late {
-                break;
+    ///
+    /// A row waits for what is being made until its deadline, and then has gaps. It waits longer for what was made and is `excused`: the store
+    /// has not refused it yet, it only stands in a queue. While the store is down nothing is named; afterwards what left the window meanwhile is
+    /// skipped and the rest is named in one write (rules.md 19).
+    pub fn advance(&mut self, store: Store, excused: &dyn Fn(u64) -> bool, now: Duration) -> bool {
+        self.skip();
+        if store == Store::Down {
+            self.was_down = true;
+            self.excuse_all(now);
+            return false;
+        }
+        if std::mem::take(&mut self.was_down) {
+            self.catch_up = self.pending.iter().rev().find(|p| p.end.is_some()).map(|p| p.row);
+            self.excuse_all(now);
+        }
+        if let Some(until) = self.catch_up {
+            let backlog = self.pending.iter().take_while(|p| p.row <= until).count();
+            if !(0..backlog).all(|i| self.ready(i, excused, now)) {
+                return false;
             }
-            let Some(front) = self.pending.pop_front() else { break };
+            self.catch_up = None;
+        }
+        let mut changed = false;
+        while !self.pending.is_empty() && self.ready(0, excused, now) {
+            let Some((front, end)) = self.pending.pop_front().and_then(|p| p.end.map(|end| (p, end))) else { break };
             self.publish(front, end);
             changed = true;
         }
         changed
     }
 
+    /// Row `i` of those that wait can be named. One that is late for want of something excused gets a new deadline.
+    fn ready(&mut self, i: usize, excused: &dyn Fn(u64) -> bool, now: Duration) -> bool {
+        let tracks = self.tracks.len();
+        let Some(row) = self.pending.get_mut(i) else { return false };
+        let Some(end) = row.end else { return false };
+        if (0..tracks).all(|t| row.has(t)) {
+            return true;
+        }
+        if row.deadline.is_none_or(|d| now < d) {
+            return false;
+        }
+        let made = (0..tracks).any(|t| !row.has(t) && row.made.contains(&t));
+        if made && excused(row.row) {
+            row.deadline = Some(now + own_duration(row.start, end));
+            return false;
+        }
+        true
+    }
+
+    /// No deadline that passed during an outage counts.
+    fn excuse_all(&mut self, now: Duration) {
+        for row in &mut self.pending {
+            if let (Some(end), true) = (row.end, row.deadline.is_some_and(|d| d <= now)) {
+                row.deadline = Some(now + own_duration(row.start, end));
+            }
+        }
+    }
+
+    /// Rows that would leave the window as soon as they are named are not waited for: the recording has them.
+    fn skip(&mut self) {
+        let closed = self.pending.iter().filter_map(|p| p.end.map(|end| end - p.start));
+        let mut behind = closed.fold(MediaTime::ZERO, |sum, length| sum + length);
+        while let Some(front) = self.pending.front() {
+            let Some(end) = front.end else { return };
+            behind = behind - (end - front.start);
+            if behind < self.policy.window || (0..self.tracks.len()).all(|t| front.has(t)) {
+                return;
+            }
+            let Some(front) = self.pending.pop_front() else { return };
+            self.skipped.push(front.row);
+            // Both sequences count it. The rows before it leave with it: a playlist has no holes.
+            let row = self.row(front, end, true);
+            self.discontinuity_sequence += u64::from(row.discontinuity);
+            let number = row.number;
+            while let Some(gone) = self.published.pop_front() {
+                self.left(gone);
+            }
+            self.after_skip = number + 1;
+            self.listed = MediaTime::ZERO;
+        }
+    }
+
+    /// Rows that were given up since the last call: their segments are wanted by a recording only.
+    pub fn take_skipped(&mut self) -> Vec<u64> {
+        std::mem::take(&mut self.skipped)
+    }
+
     fn publish(&mut self, pending: Pending, end: MediaTime) {
+        let row = self.row(pending, end, false);
+        // rules.md 3 promises that no row is longer than declared. If one is after all, EXT-X-TARGETDURATION grows once and stays:
+        // RFC 8216bis, 4.4.3.1 lets no EXTINF round to more, and the renderers can not know which rows have left.
+        self.policy.target_duration = self.policy.target_duration.max(row.rounded_seconds());
+        self.listed = self.listed + (row.end - row.start);
+        self.published.push_back(row);
+        self.evict();
+    }
+
+    /// Makes a row of what waited, in its era.
+    fn row(&mut self, pending: Pending, end: MediaTime, skipped: bool) -> Row {
+        let first = pending.row == 0;
         let era = match self.eras.last() {
             None => 0,
-            Some(&(era, _)) if pending.discontinuity => era + 1,
+            Some(&(era, _)) if pending.discontinuity || first => era + 1,
             Some(&(era, _)) => era,
         };
         if self.eras.last().is_none_or(|&(last, _)| last != era) {
             self.eras.push((era, pending.start));
         }
         // Nothing stands in front of a session's first row.
-        let discontinuity = pending.discontinuity && pending.row != 0;
+        let discontinuity = if first { self.follows } else { pending.discontinuity };
         let mut slots: Vec<Slot> = pending.slots.into_iter().map(|s| s.unwrap_or(Slot::Gap)).collect();
         let length = end - pending.start;
         for (slot, total) in slots.iter().zip(&mut self.totals) {
-            if let Slot::Media(m) = slot {
+            if let (Slot::Media(m), false) = (slot, skipped) {
                 *total = (total.0.saturating_add(m.size), total.1 + length);
             }
         }
         self.lend(&mut slots, &pending.borrowed);
-        let row = Row { number: pending.row, start: pending.start, end, discontinuity, era, slots };
-        // rules.md 3 promises that no row is longer than declared. If one is after all, EXT-X-TARGETDURATION grows once and stays:
-        // RFC 8216bis, 4.4.3.1 lets no EXTINF round to more, and the renderers can not know which rows have left.
-        self.policy.target_duration = self.policy.target_duration.max(row.rounded_seconds());
-        self.listed = self.listed + length;
-        self.published.push_back(row);
-        self.evict();
+        Row { number: self.base + pending.row, start: pending.start, end, discontinuity, era, slots }
     }
 
     /// Fills the slots of rungs that are not produced.
@@ -378,22 +569,27 @@ impl Window {
             }
             let Some(gone) = self.published.pop_front() else { return };
             self.listed = left;
-            self.discontinuity_sequence += u64::from(gone.discontinuity);
-            let mut objects: Vec<ObjectKey> = gone
-                .slots
-                .into_iter()
-                .filter_map(|s| match s {
-                    Slot::Media(m) => Some(m.key),
-                    Slot::Gap => None,
-                })
-                .collect();
-            // A rung that is not produced names the next lower one's object (rules.md 1).
-            objects.sort();
-            objects.dedup();
-            self.evicted.extend(objects);
-            if let Some(oldest) = self.published.front().map(|r| r.era) {
-                self.eras.retain(|&(era, _)| era >= oldest);
-            }
+            self.left(gone);
+        }
+    }
+
+    /// A row is listed no more.
+    fn left(&mut self, gone: Row) {
+        self.discontinuity_sequence += u64::from(gone.discontinuity);
+        let mut objects: Vec<ObjectKey> = gone
+            .slots
+            .into_iter()
+            .filter_map(|s| match s {
+                Slot::Media(m) => Some(m.key),
+                Slot::Gap => None,
+            })
+            .collect();
+        // A rung that is not produced names the next lower one's object (rules.md 1).
+        objects.sort();
+        objects.dedup();
+        self.evicted.extend(objects);
+        if let Some(oldest) = self.published.front().map(|r| r.era) {
+            self.eras.retain(|&(era, _)| era >= oldest);
         }
     }
 
@@ -409,6 +605,16 @@ impl Window {
             self.pending.pop_back();
         }
         self.ended = true;
+    }
+
+    /// No row waits to be named.
+    pub fn is_settled(&self) -> bool {
+        self.pending.is_empty()
+    }
+
+    /// EXT-X-TARGETDURATION, seconds.
+    pub fn target_duration(&self) -> u32 {
+        self.policy.target_duration
     }
 
     /// The session is over and every row is named.
@@ -500,7 +706,7 @@ mod tests {
                 let segment = placed(w, track, from.0 / 90_000, start);
                 assert!(w.place(track, row, segment));
             }
-            assert!(w.advance(secs(0)));
+            assert!(w.advance(Store::Up, &|_| false, secs(0)));
         }
     }
 
@@ -535,7 +741,7 @@ mod tests {
         let placed = Placed { start: 0, duration: 180_000, size: 9, key: keys.segment(&name, 0), init };
         assert!(w.place(2, 0, placed.clone()));
         w.close(MediaTime::from_secs(2), Duration::ZERO);
-        assert!(w.advance(Duration::ZERO), "nobody waits for what is not produced");
+        assert!(w.advance(Store::Up, &|_| false, Duration::ZERO), "nobody waits for what is not produced");
         assert_eq!(w.snapshot().unwrap().rows[0].slots, vec![Slot::Media(placed); 3]);
     }
 
@@ -549,13 +755,13 @@ mod tests {
             let segment = placed(&w, track, 2, 4);
             assert!(w.place(track, 1, segment));
         }
-        assert!(!w.advance(secs(0)), "row 1 is ready, row 0 is not");
-        assert_eq!(w.oldest_pending(), Some((0, at(0))));
+        assert!(!w.advance(Store::Up, &|_| false, secs(0)), "row 1 is ready, row 0 is not");
+        assert_eq!(w.oldest_unmade(), Some((0, at(0))));
         for track in [AUDIO, VIDEO] {
             assert!(w.snapshot().is_none());
             let segment = placed(&w, track, 0, 2);
             assert!(w.place(track, 0, segment));
-            w.advance(secs(0));
+            w.advance(Store::Up, &|_| false, secs(0));
         }
         assert_eq!(numbers(&w), [0, 1]);
         assert_eq!(w.open_row(), Some((2, at(4))));
@@ -579,8 +785,8 @@ mod tests {
         let segment = placed(&w, VIDEO, 0, 2);
         assert!(w.place(VIDEO, 0, segment));
         assert_eq!(w.poll_timeout(), Some(secs(6)), "the first row waits for codecs that start");
-        assert!(!w.advance(secs(5)));
-        assert!(w.advance(secs(6)));
+        assert!(!w.advance(Store::Up, &|_| false, secs(5)));
+        assert!(w.advance(Store::Up, &|_| false, secs(6)));
 
         assert!(!w.wants(AUDIO, 0));
         let late = placed(&w, AUDIO, 0, 2);
@@ -590,7 +796,7 @@ mod tests {
 
         assert!(w.open(2, at(4), false, secs(10)));
         assert_eq!(w.poll_timeout(), Some(secs(12)), "later rows wait as long as they are");
-        assert!(w.advance(secs(12)));
+        assert!(w.advance(Store::Up, &|_| false, secs(12)));
         assert!(matches!(w.snapshot().unwrap().rows[1].slots[..], [Slot::Gap, Slot::Gap]));
     }
 
@@ -606,7 +812,7 @@ mod tests {
         assert!(!w.place(VIDEO, 0, lost));
         assert!(w.place(AUDIO, 0, twice.clone()));
         assert!(!w.place(AUDIO, 0, twice), "twice");
-        assert!(w.advance(secs(2)));
+        assert!(w.advance(Store::Up, &|_| false, secs(2)));
     }
 
     #[test]
@@ -634,7 +840,7 @@ mod tests {
             let segment = placed(&w, track, 10, 12);
             assert!(w.place(track, 5, segment));
         }
-        assert!(w.advance(secs(0)));
+        assert!(w.advance(Store::Up, &|_| false, secs(0)));
         assert!(w.open(6, at(100), true, secs(0)));
         cut(&mut w, 7, 102, false);
         assert_eq!(numbers(&w), [2, 3, 4, 5, 6], "10 s to play, whatever lies between");
@@ -686,7 +892,7 @@ mod tests {
                 let shared = placed(&w, VIDEO, 2 * n as i64, 2 * n as i64 + 2);
                 assert!(w.place(track, n, shared));
             }
-            w.advance(secs(0));
+            w.advance(Store::Up, &|_| false, secs(0));
         }
         assert_eq!(w.take_evicted().len(), 1);
     }
@@ -712,7 +918,7 @@ mod tests {
         }
         w.lose(VIDEO, 3);
         w.close(at(8), secs(0));
-        assert!(w.advance(secs(2)));
+        assert!(w.advance(Store::Up, &|_| false, secs(2)));
         // 250000 bytes in 2 s
         assert_eq!(w.snapshot().unwrap().tracks[VIDEO].average_bitrate, Some(1_000_000));
     }
@@ -725,7 +931,7 @@ mod tests {
         w.end(at(3), secs(0));
         assert!(!w.finished() && !w.snapshot().unwrap().ended, "row 1 still waits");
         assert!(!w.open(2, at(4), false, secs(0)));
-        assert!(w.advance(secs(1)));
+        assert!(w.advance(Store::Up, &|_| false, secs(1)));
         assert!(w.finished() && w.snapshot().unwrap().ended);
         assert_eq!(numbers(&w), [0, 1]);
         assert_eq!(w.poll_timeout(), None);

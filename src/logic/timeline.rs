@@ -216,7 +216,22 @@ pub struct Timeline {
     /// Latest presentation time and its picture's length.
     latest: MediaTime,
     discontinuity: bool,
+    /// Goes on behind another writer: the first cut has a discontinuity too.
+    resumed: bool,
     target_duration: u32,
+}
+
+/// What an earlier writer of the session decided (rules.md 1 and 3).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Past {
+    /// The session has a source rung.
+    pub passthrough: bool,
+    /// It has video at all.
+    pub video: bool,
+    /// EXT-X-TARGETDURATION, seconds.
+    pub target_duration: u32,
+    /// Where its last segment ends.
+    pub end: MediaTime,
 }
 
 impl Timeline {
@@ -241,7 +256,27 @@ impl Timeline {
             last_dts: None,
             latest: MediaTime::ZERO,
             discontinuity: false,
+            resumed: false,
             target_duration: 2,
+        }
+    }
+
+    /// A session that another writer began: nothing is left to decide, and the first cut begins behind its last segment.
+    pub fn resumed(policy: Policy, past: &Past) -> Self {
+        let limit = MediaTime::from_secs(i64::from(past.target_duration)) + ROUNDING;
+        let phase = match (past.video, past.passthrough) {
+            (false, _) => Phase::AudioOnly,
+            (true, true) => Phase::Passthrough { limit, source: Source::Produced },
+            (true, false) => Phase::Grid,
+        };
+        Self {
+            mapper: Mapper::new(past.end),
+            phase,
+            latest: past.end,
+            discontinuity: true,
+            resumed: true,
+            target_duration: past.target_duration,
+            ..Self::new(policy)
         }
     }
 
@@ -288,7 +323,7 @@ impl Timeline {
     pub fn video(&mut self, time: u32, composition: i32, idr: bool, data: Bytes, now: Duration) -> Vec<Event> {
         self.first_packet.get_or_insert(now);
         let mut out = Vec::new();
-        if self.video.is_none() || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
+        if (self.video.is_none() && self.new_video.is_none()) || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
             return out;
         }
         if !self.mapper.is_started() {
@@ -336,6 +371,10 @@ impl Timeline {
         let mut out = Vec::new();
         if (self.audio.is_none() && self.new_audio.is_none()) || matches!(self.phase, Phase::Refused) {
             return out;
+        }
+        if matches!(self.phase, Phase::AudioOnly) && !self.mapper.is_started() {
+            // No picture will come that starts it: a publisher who came back.
+            self.mapper.start(time, 0);
         }
         match self.mapper.map(time) {
             Some(pts) if self.held_audio.len() < MAX_HELD => self.held_audio.push_back((pts, data)),
@@ -609,7 +648,7 @@ impl Timeline {
         let number = self.next;
         self.next += 1;
         self.open = Some(start);
-        let first = number == 0;
+        let first = number == 0 && !self.resumed;
         let video = self.new_video.take();
         let audio = self.new_audio.take();
         if let Some(v) = &video {

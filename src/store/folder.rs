@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 
 use bytes::Bytes;
 
-use super::Error;
+use super::{Error, Found, Object, SwapError, Tag, Writer, checksum};
 use crate::logic::model::ObjectKey;
 
 /// See the module.
@@ -21,6 +21,8 @@ pub struct Folder {
     counter: AtomicU64,
     /// The last write went well.
     healthy: AtomicBool,
+    /// Held over a comparison and the write behind it: one process writes here.
+    swapping: tokio::sync::Mutex<()>,
 }
 
 impl Folder {
@@ -32,7 +34,12 @@ impl Folder {
         let unusable = |e: io::Error| Error::Unusable { store: format!("folder:{}", root.display()), reason: e.to_string() };
         tokio::fs::create_dir_all(&root).await.map_err(unusable)?;
         let root = tokio::fs::canonicalize(&root).await.map_err(unusable)?;
-        let folder = Self { root: root.clone().into(), counter: AtomicU64::new(0), healthy: AtomicBool::new(true) };
+        let folder = Self {
+            root: root.clone().into(),
+            counter: AtomicU64::new(0),
+            healthy: AtomicBool::new(true),
+            swapping: tokio::sync::Mutex::default(),
+        };
         let probe = root.join(folder.unfinished());
         let tried = tokio::fs::write(&probe, b"").await;
         let _ = tokio::fs::remove_file(&probe).await;
@@ -71,6 +78,36 @@ impl Folder {
         .map_err(error);
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         outcome
+    }
+
+    /// A file has no metadata: who wrote it is not known, and a version is the checksum of the contents.
+    pub(super) async fn swap(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        expected: Option<&Tag>,
+        _: &Writer,
+    ) -> Result<Tag, SwapError> {
+        let _alone = self.swapping.lock().await;
+        let found = self.read(key).await?.map(|o| o.found);
+        if found.as_ref().map(|f| &f.tag) != expected {
+            return Err(SwapError::Other(found));
+        }
+        let tag = Tag(checksum(&body).into());
+        self.put(key, body).await?;
+        Ok(tag)
+    }
+
+    pub(super) async fn read(&self, key: &ObjectKey) -> Result<Option<Object>, Error> {
+        let path = self.path(key);
+        match blocking(move || std::fs::read(path)).await {
+            Ok(body) => {
+                let found = Found { tag: Tag(checksum(&body).into()), writer: None };
+                Ok(Some(Object { body: body.into(), found }))
+            }
+            Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(Error::File { operation: "read", key: key.to_string(), source }),
+        }
     }
 
     pub(super) fn is_healthy(&self) -> bool {

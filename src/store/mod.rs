@@ -6,6 +6,7 @@ pub(crate) mod s3;
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 
@@ -39,6 +40,12 @@ pub enum Error {
         /// The SDK's words.
         reason: String,
     },
+    /// An immutable object's key holds something else already.
+    #[error("{key} is taken by another object")]
+    Taken {
+        /// The key.
+        key: String,
+    },
     /// The store cannot be used at all.
     #[error("store {store}: {reason}")]
     Unusable {
@@ -54,9 +61,63 @@ impl Error {
     pub fn blame(&self) -> Blame {
         match self {
             Self::File { .. } | Self::Bucket { .. } => Blame::Destination,
+            Self::Taken { .. } => Blame::Worker,
             Self::Unusable { .. } => Blame::Operator,
         }
     }
+
+    /// Whether the same operation may go well later. A refusal of credentials may: they are renewed while the worker runs, and until then the
+    /// spool keeps what was made.
+    pub fn retry(&self) -> bool {
+        matches!(self, Self::File { .. } | Self::Bucket { .. })
+    }
+}
+
+/// A version of an object, as the store tells it (RFC 9110, 8.8.3); equal tags, equal object.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Tag(Arc<str>);
+
+/// Who wrote a mutable object: stands in its metadata, so that a writer whose answer was lost knows its own work (rules.md 18).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Writer {
+    /// Its term: counts the writers of a stream. A higher one has taken the stream over from all lower ones.
+    pub epoch: u32,
+    /// Random, one for each writer: two that took the same epoch differ.
+    pub nonce: Arc<str>,
+}
+
+/// What lies under a key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its version.
+    pub tag: Tag,
+    /// Who wrote it, where that is known.
+    pub writer: Option<Writer>,
+}
+
+/// An object that was read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Object {
+    /// Contents.
+    pub body: Bytes,
+    /// Which version of it, by whom.
+    pub found: Found,
+}
+
+/// A conditional write that was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum SwapError {
+    /// Something else lies there; `None`: nothing at all.
+    #[error("another version lies there")]
+    Other(Option<Found>),
+    /// The store failed; whether the write was done is not known.
+    #[error(transparent)]
+    Failed(#[from] Error),
+}
+
+/// CRC-32 (ISO-HDLC, as `x-amz-checksum-crc32`) of an object, in hexadecimal.
+pub fn checksum(body: &[u8]) -> String {
+    format!("{:08x}", crc32fast::hash(body))
 }
 
 /// A store. An enum, so that its methods can be async without boxing and every caller sees which kinds there are.
@@ -109,6 +170,54 @@ impl Store {
             Self::Folder(f) => f.put(key, body).await,
             Self::S3(s) => s.put(key, body).await,
             Self::Memory(m) => m.put(key, body),
+        }
+    }
+
+    /// Stores an immutable object: the same one again is no error, whatever became of the answer to the first try.
+    ///
+    /// # Errors
+    /// [`Error::Taken`] when the key holds another object, and what [`Store::put`] gives.
+    pub async fn put_new(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
+        match self {
+            // One process writes there, and each name once.
+            Self::Folder(f) => f.put(key, body).await,
+            Self::S3(s) => s.put_new(key, body).await,
+            Self::Memory(m) => m.put(key, body),
+        }
+    }
+
+    /// Replaces a mutable object, if it still is the version `expected` (`None`: nothing). Gives the new version.
+    ///
+    /// # Errors
+    /// [`SwapError::Other`] with what lies there instead.
+    pub async fn swap(&self, key: &ObjectKey, body: Bytes, expected: Option<&Tag>, writer: &Writer) -> Result<Tag, SwapError> {
+        match self {
+            Self::Folder(f) => f.swap(key, body, expected, writer).await,
+            Self::S3(s) => s.swap(key, body, expected, writer).await,
+            Self::Memory(m) => m.swap(key, body, expected, writer),
+        }
+    }
+
+    /// Reads an object whole; `None` when there is none.
+    ///
+    /// # Errors
+    /// [`Error::File`], [`Error::Bucket`].
+    pub async fn read(&self, key: &ObjectKey) -> Result<Option<Object>, Error> {
+        match self {
+            Self::Folder(f) => f.read(key).await,
+            Self::S3(s) => s.read(key).await,
+            Self::Memory(m) => Ok(m.read(key)),
+        }
+    }
+
+    /// Whether an object is there.
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn exists(&self, key: &ObjectKey) -> Result<bool, Error> {
+        match self {
+            Self::S3(s) => Ok(s.head(key).await?.is_some()),
+            Self::Folder(_) | Self::Memory(_) => Ok(self.read(key).await?.is_some()),
         }
     }
 

@@ -1,8 +1,9 @@
 //! S3 and what speaks like it: plain uploads with CRC32 checksums, and reads for the worker's own player.
 //!
-//! One PUT per object, no retries of the SDK's: the stream's publish order decides what is written again. Conditional writes, the spool and
-//! replication are not here yet.
+//! One PUT per object, no retries of the SDK's: the stream's publish order decides what is written again. Every write is conditional:
+//! `If-None-Match: *` for what is immutable, `If-Match` on the last version for what is not (Amazon S3 user guide, "conditional writes").
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,12 +13,14 @@ use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Region};
 use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
 use aws_sdk_s3::operation::get_object::GetObjectError;
+use aws_sdk_s3::operation::head_object::HeadObjectOutput;
+use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
-use super::{Error, cache_control, content_type};
+use super::{Error, Found, Object, SwapError, Tag, Writer, cache_control, checksum, content_type};
 use crate::logic::model::ObjectKey;
 
 /// Deadline to connect: three round trips across an ocean are under a second.
@@ -86,9 +89,8 @@ impl S3 {
         self.healthy.load(Ordering::Relaxed)
     }
 
-    pub(super) async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
-        let outcome = self
-            .client
+    fn request(&self, key: &ObjectKey, body: Bytes) -> PutObjectFluentBuilder {
+        self.client
             .put_object()
             .bucket(&self.bucket)
             .key(self.key(key))
@@ -97,10 +99,116 @@ impl S3 {
             .checksum_algorithm(ChecksumAlgorithm::Crc32)
             // In memory: the checksum goes into a header, and the cost is half of a streamed body's (measured: 2.5 against 5 ms).
             .body(ByteStream::from(body))
-            .send()
-            .await;
+    }
+
+    pub(super) async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
+        let outcome = self.request(key, body).send().await;
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         outcome.map(|_| ()).map_err(|e| self.error("put", key.as_str(), e))
+    }
+
+    pub(super) async fn put_new(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
+        let sum = checksum(&body);
+        let outcome = self.request(key, body).if_none_match("*").metadata(SUM, &sum).send().await;
+        self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
+        match outcome {
+            Ok(_) => Ok(()),
+            // The answer to an earlier try was lost, or the key is another's.
+            Err(e) if is_conflict(&e) => match self.head(key).await? {
+                Some(there) if there.metadata().and_then(|m| m.get(SUM)) == Some(&sum) => {
+                    self.healthy.store(true, Ordering::Relaxed);
+                    Ok(())
+                }
+                Some(_) => Err(Error::Taken { key: key.to_string() }),
+                None => Err(self.error("put", key.as_str(), e)),
+            },
+            Err(e) => Err(self.error("put", key.as_str(), e)),
+        }
+    }
+
+    pub(super) async fn swap(
+        &self,
+        key: &ObjectKey,
+        body: Bytes,
+        expected: Option<&Tag>,
+        writer: &Writer,
+    ) -> Result<Tag, SwapError> {
+        let request = self.request(key, body).metadata(EPOCH, writer.epoch.to_string()).metadata(NONCE, &*writer.nonce);
+        let request = match expected {
+            Some(tag) => request.if_match(&*tag.0),
+            None => request.if_none_match("*"),
+        };
+        let outcome = request.send().await;
+        self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
+        match outcome {
+            Ok(put) => match put.e_tag {
+                Some(tag) => Ok(Tag(tag.into())),
+                None => {
+                    Err(Error::Bucket { operation: "put", key: key.to_string(), reason: "answered without an ETag".into() }
+                        .into())
+                }
+            },
+            Err(e) if is_conflict(&e) => {
+                let there = self.head(key).await?;
+                self.healthy.store(true, Ordering::Relaxed);
+                Err(SwapError::Other(there.and_then(|h| found(h.e_tag(), h.metadata()))))
+            }
+            Err(e) => Err(self.error("put", key.as_str(), e).into()),
+        }
+    }
+
+    pub(super) async fn read(&self, key: &ObjectKey) -> Result<Option<Object>, Error> {
+        match self.client.get_object().bucket(&self.bucket).key(self.key(key)).send().await {
+            Ok(object) => {
+                let found = found(object.e_tag(), object.metadata());
+                let found = found.ok_or_else(|| self.broken("read", key, "answered without an ETag"))?;
+                let body = object.body.collect().await.map_err(|e| self.broken("read", key, &e.to_string()))?;
+                Ok(Some(Object { body: body.into_bytes(), found }))
+            }
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(self.error("read", key.as_str(), e)),
+        }
+    }
+
+    pub(super) async fn head(&self, key: &ObjectKey) -> Result<Option<HeadObjectOutput>, Error> {
+        match self.client.head_object().bucket(&self.bucket).key(self.key(key)).send().await {
+            Ok(there) => Ok(Some(there)),
+            Err(e) if is_missing(&e) => Ok(None),
+            Err(e) => Err(self.error("head", key.as_str(), e)),
+        }
+    }
+
+    fn broken(&self, operation: &'static str, key: &ObjectKey, reason: &str) -> Error {
+        Error::Bucket { operation, key: key.to_string(), reason: reason.to_owned() }
+    }
+
+    /// Tries whether the store honours conditions: without them two workers would write one playlist, each over the other's.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] naming the condition that was ignored; [`Error::Bucket`] when the trial itself failed.
+    pub async fn probe_conditions(&self) -> Result<(), Error> {
+        let unusable = |reason: &str| Error::Unusable { store: format!("s3://{}", self.bucket), reason: reason.to_owned() };
+        let nonce = format!("{:016x}", getrandom::u64().unwrap_or_default());
+        let key = ObjectKey::parse(&format!("ckpt/probe/{nonce}")).ok_or_else(|| unusable("no key for the trial"))?;
+        let writer = Writer { epoch: 0, nonce: nonce.into() };
+        let swap = |body: &'static [u8], expected| {
+            let (key, writer) = (&key, &writer);
+            async move { self.swap(key, Bytes::from_static(body), expected, writer).await }
+        };
+        let first = swap(b"1", None).await.map_err(|e| unusable(&e.to_string()))?;
+        let again = swap(b"2", None).await;
+        let second = swap(b"3", Some(&first)).await;
+        let stale = match &second {
+            Ok(_) => Some(swap(b"4", Some(&first)).await),
+            Err(_) => None,
+        };
+        self.delete(&key).await?;
+        match (again, second, stale) {
+            (Ok(_), ..) => Err(unusable("ignores If-None-Match, so two workers could write the same object")),
+            (_, Ok(_), Some(Ok(_))) => Err(unusable("ignores If-Match, so two workers could write the same playlist")),
+            (_, Err(e), _) => Err(unusable(&format!("refuses a write with the right If-Match: {e}"))),
+            _ => Ok(()),
+        }
     }
 
     pub(super) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
@@ -156,6 +264,37 @@ pub(crate) async fn client(endpoint: Option<&str>) -> Client {
         config = config.endpoint_url(endpoint).force_path_style(true);
     }
     Client::from_conf(config.build())
+}
+
+/// Metadata: CRC-32 of an immutable object.
+const SUM: &str = "weir-crc32";
+/// Metadata: [`Writer::epoch`].
+const EPOCH: &str = "weir-epoch";
+/// Metadata: [`Writer::nonce`].
+const NONCE: &str = "weir-writer";
+
+fn found(tag: Option<&str>, metadata: Option<&HashMap<String, String>>) -> Option<Found> {
+    let writer = metadata.and_then(|m| {
+        let nonce = m.get(NONCE)?.as_str().into();
+        Some(Writer { epoch: m.get(EPOCH)?.parse().ok()?, nonce })
+    });
+    Some(Found { tag: Tag(tag?.into()), writer })
+}
+
+/// The condition did not hold: 412; 409 when two conditional writes met; 404 for `If-Match` on a key that holds nothing.
+fn is_conflict<E>(e: &SdkError<E>) -> bool {
+    matches!(e.raw_response().map(|r| r.status().as_u16()), Some(404 | 409 | 412)) && !says(e, "NoSuchBucket")
+}
+
+fn is_missing<E>(e: &SdkError<E>) -> bool {
+    // Without s3:ListBucket a missing key answers 403 (rules.md 21); `weir bucket check` says so.
+    matches!(e.raw_response().map(|r| r.status().as_u16()), Some(404)) && !says(e, "NoSuchBucket")
+}
+
+/// S3's own error code is in the body.
+fn says<E>(e: &SdkError<E>, code: &str) -> bool {
+    let body = e.raw_response().and_then(|r| r.body().bytes());
+    body.is_some_and(|b| b.windows(code.len()).any(|w| w == code.as_bytes()))
 }
 
 fn absent(e: &SdkError<GetObjectError>) -> Absent {

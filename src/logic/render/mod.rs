@@ -49,6 +49,15 @@ fn comment(mark: &str) -> String {
     out
 }
 
+/// A manifest of ours with another mark in its comment: what a writer that takes over makes of what it found (rules.md 18).
+pub fn remarked(text: &str, mark: &str) -> String {
+    const BEFORE: &str = " weir ";
+    let Some(start) = text.find(BEFORE).map(|at| at + BEFORE.len()) else { return text.to_owned() };
+    let rest = text.get(start..).unwrap_or_default();
+    let end = [" -->", "\n"].iter().filter_map(|close| rest.find(close)).min().unwrap_or(rest.len());
+    format!("{}{}{}", text.get(..start).unwrap_or_default(), comment(mark), rest.get(end..).unwrap_or_default())
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -78,6 +87,13 @@ mod tests {
         assert_eq!(comment("1 7f3a 12"), "1 7f3a 12");
         assert_eq!(comment("a--b---c"), "a-%2Db-%2D-c");
         assert_eq!(comment("x\n#EXT-X-ENDLIST"), "x%0A#EXT-X-ENDLIST");
+    }
+
+    #[test]
+    fn a_mark_is_replaced_and_nothing_else() {
+        assert_eq!(remarked("#EXTM3U\n# weir a 1 2\n#EXT-X\n", "b 2"), "#EXTM3U\n# weir b 2\n#EXT-X\n");
+        assert_eq!(remarked("<?xml?>\n<!-- weir a -->\n<MPD/>", "b"), "<?xml?>\n<!-- weir b -->\n<MPD/>");
+        assert_eq!(remarked("something else", "b"), "something else");
     }
 
     proptest! {

@@ -9,6 +9,7 @@ mod status;
 mod tracks;
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -26,6 +27,8 @@ use super::model::{
 };
 use super::packet::{Metadata, Packet};
 use super::playlist::{self, Window};
+use super::publish::{Outcome, Queue};
+use super::state::Announced;
 use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
@@ -42,6 +45,10 @@ pub struct Setup {
     pub stream: StreamId,
     /// This session.
     pub session: SessionId,
+    /// Who writes it.
+    pub writer: WriterName,
+    /// What earlier writers left.
+    pub past: Past,
     /// Cuts.
     pub timeline: timeline::Policy,
     /// Length of the live window.
@@ -58,6 +65,26 @@ pub struct Setup {
     pub hold: Duration,
     /// UTCTiming address of the MPD (rules.md 14).
     pub utc_timing: Option<String>,
+}
+
+/// The writer of a session, as its marks and its checkpoint name it (rules.md 18).
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct WriterName {
+    /// Its term.
+    pub epoch: u32,
+    /// Random, one for each writer.
+    pub nonce: Arc<str>,
+    /// The worker's name.
+    pub worker: String,
+}
+
+/// What earlier writers of a stream left.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Past {
+    /// The same session goes on: what it announced.
+    pub announced: Option<Announced>,
+    /// Where both sequences go on (rules.md 18 and 20).
+    pub from: playlist::Continuation,
 }
 
 /// Units held until the tracks are decided: 10 s (`long-segments` waits so long) at 240 fps.
@@ -81,9 +108,13 @@ pub struct Now {
 /// What the shell has to do.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Output {
-    /// Store objects, in this order, then [`Stream::stored`].
-    Put(Put),
-    /// Write manifests, in this order, then [`Stream::manifests_written`].
+    /// Keep objects (on disk, if there is a spool), then [`Stream::kept`].
+    Keep(Put),
+    /// Store the objects of that [`Put`], in their order, then [`Stream::stored`].
+    Upload(u64),
+    /// Nobody wants the objects of these puts any more.
+    Forget(Vec<u64>),
+    /// Write these in their order, each in place of the own last version, then [`Stream::manifests_written`].
     Manifests(Vec<(ObjectKey, String)>),
     /// Delete objects after this time.
     Delete {
@@ -137,6 +168,13 @@ pub struct Stream {
     audio: Option<AudioTrack>,
     window: Option<Window>,
     shelf: Shelf,
+    queue: Queue,
+    /// Init segments of an earlier writer.
+    old_inits: Vec<playlist::Init>,
+    /// The session goes on elsewhere: it gets no end here.
+    handing_over: bool,
+    /// Another writer has taken the stream over.
+    fenced: bool,
     outputs: VecDeque<Output>,
     discontinuities: u64,
     ended: bool,
@@ -149,8 +187,10 @@ pub struct Stream {
 impl Stream {
     /// A session whose publisher has just been accepted.
     pub fn new(setup: Setup) -> Self {
-        let keys = Keys::new(&setup.region, &setup.stream, &setup.session, 1, setup.keeping);
-        Self {
+        let keys = Keys::new(&setup.region, &setup.stream, &setup.session, setup.writer.epoch, setup.keeping);
+        let state = Keys::state(&setup.region, &setup.stream);
+        let seed = setup.writer.nonce.bytes().fold(u64::from(setup.writer.epoch), |s, b| s.rotate_left(7) ^ u64::from(b));
+        let mut stream = Self {
             timeline: Timeline::new(setup.timeline.clone()),
             facts: Facts::default(),
             metadata: Metadata::default(),
@@ -167,7 +207,11 @@ impl Stream {
             tracks: Vec::new(),
             audio: None,
             window: None,
-            shelf: Shelf::new(setup.session.clone(), setup.hold),
+            shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
+            queue: Queue::new(seed),
+            old_inits: Vec::new(),
+            handing_over: false,
+            fenced: false,
             outputs: VecDeque::new(),
             discontinuities: 0,
             ended: false,
@@ -176,7 +220,42 @@ impl Stream {
             warned_audio: false,
             keys,
             setup,
+        };
+        if let Some(announced) = stream.setup.past.announced.clone() {
+            stream.go_on(&announced);
         }
+        stream
+    }
+
+    /// The session that another writer announced goes on: its tracks, its target duration, its numbers.
+    fn go_on(&mut self, announced: &Announced) {
+        let past = timeline::Past {
+            passthrough: announced.source.is_some(),
+            video: announced.tracks.iter().any(|t| matches!(t.format, playlist::Format::Video(_))),
+            target_duration: announced.target_duration,
+            end: announced.end,
+        };
+        self.timeline = Timeline::resumed(self.setup.timeline.clone(), &past);
+        self.anchor = Some(announced.anchor);
+        self.adopt_tracks(announced);
+        let policy = playlist::Policy {
+            target_duration: announced.target_duration,
+            window: announced.window,
+            first_row_wait: self.setup.first_row_wait,
+        };
+        let window = Window::new(self.setup.session.clone(), policy, announced.anchor, announced.tracks.clone());
+        self.window = Some(window.continued(self.setup.past.from.clone()));
+        self.decision = Some(Decision {
+            passthrough: past.passthrough,
+            reason: None,
+            target_duration: past.target_duration,
+            video: None,
+            audio: None,
+            bitrate: 0,
+            cuts: Vec::new(),
+        });
+        // Seals the manifests anew, with what each track had come to.
+        self.shelf.changed();
     }
 
     /// The next thing to do.
@@ -253,10 +332,22 @@ impl Stream {
         if self.decision.is_none() {
             self.begin_anew();
         }
+        self.resume(now);
+        true
+    }
+
+    /// The first publisher of this writer, behind another writer's: the timeline goes on at the wall clock.
+    pub fn began(&mut self, now: Now) {
+        if self.setup.past.announced.is_some() {
+            self.resume(now);
+            self.settle(now);
+        }
+    }
+
+    fn resume(&mut self, now: Now) {
         let elapsed = self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor));
         self.timeline.resume(elapsed);
         self.facts.resumed();
-        true
     }
 
     /// The publisher left before anything was decided: nothing of its first try is used.
@@ -288,6 +379,29 @@ impl Stream {
         self.settle(now);
     }
 
+    /// The worker ends and another one may go on: everything that was made is written, the playlists stay open.
+    pub fn hand_over(&mut self, now: Now) {
+        self.handing_over = true;
+        self.drain(now);
+    }
+
+    /// Another writer has taken the stream over: nothing more is written under its name.
+    pub fn fenced(&mut self, now: Now) {
+        if !self.fenced {
+            self.fenced = true;
+            self.warn("another worker has taken the stream over: this one stops".into());
+            let events = self.timeline.pause();
+            self.handle(events, now);
+            self.lifecycle.stop();
+            self.settle(now);
+        }
+    }
+
+    /// Another writer has taken over.
+    pub fn is_fenced(&self) -> bool {
+        self.fenced
+    }
+
     /// Everything is written.
     pub fn is_over(&self) -> bool {
         self.over
@@ -306,6 +420,7 @@ impl Stream {
             self.encoding.as_ref().and_then(Encoding::poll_timeout),
             self.window.as_ref().and_then(Window::poll_timeout),
             self.shelf.poll_timeout(),
+            self.queue.poll_timeout(),
         ]
         .into_iter()
         .flatten()
@@ -325,32 +440,76 @@ impl Stream {
         self.settle(now);
     }
 
-    /// A [`Output::Put`] is durable, or failed.
-    pub fn stored(&mut self, id: u64, outcome: Result<(), String>, now: Now) {
-        if let Some(done) = self.shelf.stored(id, outcome.is_ok()) {
-            match outcome {
-                Ok(()) => {
+    /// A [`Output::Keep`] is kept, so that it outlives what may happen before it is durable; or it cannot be kept.
+    pub fn kept(&mut self, id: u64, outcome: Result<(), String>, now: Now) {
+        match outcome {
+            Ok(()) => {
+                if let Some((row, bytes)) = self.shelf.on_the_way(id) {
+                    self.queue.add(id, row, bytes, now.mono);
+                }
+            }
+            Err(e) => self.give_up(id, &e),
+        }
+        self.settle(now);
+    }
+
+    /// An [`Output::Upload`] has ended: the objects are durable, may be later, or never will be.
+    pub fn stored(&mut self, id: u64, outcome: Outcome, reason: &str, now: Now) {
+        let away = self.queue.is_away();
+        let finished = self.queue.finished(id, outcome, now.mono);
+        self.note_store(away, reason);
+        match outcome {
+            Outcome::Failed => {}
+            Outcome::Lost => self.give_up(id, reason),
+            Outcome::Stored => {
+                if let Some(done) = self.shelf.stored(id, true) {
                     let key = done.placed.key.clone();
-                    let used = self.window.as_mut().is_some_and(|w| w.place(done.track, done.number, done.placed));
-                    if !used {
+                    let used = finished && self.window.as_mut().is_some_and(|w| w.place(done.track, done.number, done.placed));
+                    if !used && !self.keys.is_recorded() {
                         self.outputs.push_back(Output::Delete { after: Duration::ZERO, keys: vec![key] });
                     }
-                }
-                Err(e) => {
-                    self.warn(format!("segment {} of {} is lost: {e}", done.number, self.track_name(done.track)));
-                    self.lose(done.track, done.number);
                 }
             }
         }
         self.settle(now);
     }
 
+    fn give_up(&mut self, id: u64, reason: &str) {
+        self.queue.drop(id);
+        if let Some(done) = self.shelf.stored(id, false) {
+            self.warn(format!("segment {} of {} is lost: {reason}", done.number, self.track_name(done.track)));
+            if let Some(w) = &mut self.window {
+                w.lose(done.track, done.number);
+                self.tracks[done.track].gaps += 1;
+            }
+        }
+    }
+
+    fn note_store(&mut self, was_away: bool, reason: &str) {
+        match (was_away, self.queue.is_away()) {
+            (false, true) => self.warn(format!("the store does not answer, segments wait for it: {reason}")),
+            (true, false) => {
+                let (count, bytes) = (self.queue.len(), self.queue.bytes());
+                self.note(format!("the store answers again: {count} segments of {} kB follow", bytes / 1000));
+            }
+            _ => {}
+        }
+    }
+
     /// A [`Output::Manifests`] is written, or failed.
     pub fn manifests_written(&mut self, outcome: Result<(), String>, now: Now) {
-        if let Err(e) = &outcome {
+        let away = self.queue.is_away();
+        match &outcome {
+            Ok(()) => self.queue.succeeded(now.mono),
+            Err(_) => self.queue.failed(now.mono),
+        }
+        self.note_store(away, outcome.as_ref().err().map_or("", String::as_str));
+        if let (Err(e), false) = (&outcome, self.queue.is_away()) {
             self.warn(format!("manifests could not be written: {e}"));
         }
         match self.shelf.manifests_written(outcome.is_ok(), now.mono) {
+            // rules.md 17
+            Written::Delete { .. } if self.keys.is_recorded() => {}
             Written::Delete { after, keys } => self.outputs.push_back(Output::Delete { after, keys }),
             Written::Nothing => {}
         }
@@ -515,7 +674,8 @@ impl Stream {
             first_row_wait: self.setup.first_row_wait,
         };
         let announced = self.tracks.iter().map(TrackState::announce).collect();
-        self.window = Some(Window::new(self.setup.session.clone(), policy, anchor, announced));
+        let window = Window::new(self.setup.session.clone(), policy, anchor, announced);
+        self.window = Some(window.continued(self.setup.past.from.clone()));
         let start = decision.cuts.first().map_or(MediaTime::ZERO, |c| c.start);
         let cuts = decision.cuts.clone();
         let silent = decision.audio.is_none();
@@ -561,7 +721,7 @@ impl Stream {
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
         let keep_from =
-            self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_pending().map_or(unit.pts, |(_, start)| start));
+            self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_unmade().map_or(unit.pts, |(_, start)| start));
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
             e.push(&unit, cut, keep_from, now.mono);
         }
@@ -626,22 +786,41 @@ impl Stream {
         if self.lifecycle.is_over() && !self.ended {
             self.ended = true;
             let end = self.timeline.end();
-            if let Some(w) = &mut self.window {
+            if let Some(w) = self.window.as_mut().filter(|_| !self.handing_over) {
                 w.end(end, now.mono);
             }
         }
-        if let Some(window) = &mut self.window {
-            let changed = window.advance(now.mono);
+        if let Some(window) = self.window.as_mut().filter(|_| !self.fenced) {
+            let store = if self.queue.is_away() { playlist::Store::Down } else { playlist::Store::Up };
+            let queue = &self.queue;
+            let changed = window.advance(store, &|row| queue.excuses(row), now.mono);
+            for row in window.take_skipped() {
+                let gone = self.queue.demote(row, self.keys.is_recorded());
+                for id in &gone {
+                    self.shelf.stored(*id, false);
+                }
+                if !gone.is_empty() {
+                    self.outputs.push_back(Output::Forget(gone));
+                }
+            }
             let finished = window.finished() && !std::mem::replace(&mut self.end_due, window.finished());
             if changed || finished {
                 self.shelf.changed();
             }
-            let options = shelf::Options { keys: &self.keys, utc_timing: self.setup.utc_timing.as_deref() };
+            let source = self.tracks.iter().find(|t| t.role == Role::Source).map(|t| &t.name);
+            let options = shelf::Options { keys: &self.keys, utc_timing: self.setup.utc_timing.as_deref(), source };
             if let Some(files) = self.shelf.render(window, &options, now) {
                 self.outputs.push_back(Output::Manifests(files));
             }
         }
-        let empty = self.window.as_ref().is_none_or(|w| w.finished() && (w.snapshot().is_none() || self.shelf.wrote_end()));
+        while let Some(id) = self.queue.next(now.mono) {
+            self.outputs.push_back(Output::Upload(id));
+        }
+        let empty = self.window.as_ref().is_none_or(|w| match (self.fenced, self.handing_over) {
+            (true, _) => true,
+            (false, true) => w.is_settled() && !self.shelf.is_behind(),
+            (false, false) => w.finished() && (w.snapshot().is_none() || self.shelf.wrote_end()),
+        });
         if self.ended && empty && !self.shelf.is_busy() && !self.over {
             self.over = true;
             if let Some(e) = self.encoding.as_mut().filter(|e| e.is_running()) {

@@ -3,14 +3,17 @@
 //! Pure. One write of manifests is under way at a time; changes in between are coalesced into the next.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
 
 use super::Now;
-use crate::logic::model::{Keys, ObjectKey, SessionId};
-use crate::logic::playlist::{Placed, Snapshot, Window};
+use crate::logic::model::{Keys, ObjectKey, SessionId, TrackName};
+use crate::logic::playlist::{Init, Placed, Snapshot, Track, Window};
 use crate::logic::render::{dash, hls};
+use crate::logic::state::{self, Announced, Phase, State};
+use crate::logic::time::MediaTime;
 
 /// Objects to store, in this order.
 #[derive(Debug, PartialEq, Eq)]
@@ -38,18 +41,25 @@ pub enum Written {
 pub(super) struct Options<'a> {
     pub keys: &'a Keys,
     pub utc_timing: Option<&'a str>,
+    /// The track that is the publisher's own video.
+    pub source: Option<&'a TrackName>,
 }
 
 /// A segment on its way.
 #[derive(Debug)]
 pub(super) struct Done {
     pub track: usize,
+    /// The row, counted by this writer.
     pub number: u64,
     pub placed: Placed,
 }
 
 /// A failed write of manifests is tried again after this: a viewer's reload is a target duration (2 s) apart.
 const RETRY: Duration = Duration::from_millis(500);
+
+/// `state.json` is written so often although nothing changed, so that other workers see that somebody goes on with the session. Of `end_after`
+/// (300 s) a thirtieth; 25 streams make 2.5 writes a second of it.
+const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A live MPD that names the last segments stands so many target durations before the static one follows it. dash.js reads nothing of a static MPD
 /// but that it is static, and reloads a live one once in a target duration: without this it ended one segment early (tried with 5.2.1).
@@ -66,9 +76,25 @@ enum End {
     Written,
 }
 
+/// A write of `state.json`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Checkpoint {
+    announced: Option<Announced>,
+    phase: Phase,
+    at: Duration,
+}
+
 #[derive(Debug)]
 pub(super) struct Shelf {
     session: SessionId,
+    /// Of every mark (rules.md 18).
+    epoch: u32,
+    nonce: Arc<str>,
+    worker: String,
+    state_key: ObjectKey,
+    /// The last `state.json` that was written, and the one on its way.
+    checkpoint: Option<Checkpoint>,
+    writing_checkpoint: Option<Checkpoint>,
     hold: Duration,
     next_id: u64,
     on_the_way: BTreeMap<u64, Done>,
@@ -94,9 +120,15 @@ pub(super) struct Shelf {
 }
 
 impl Shelf {
-    pub fn new(session: SessionId, hold: Duration) -> Self {
+    pub fn new(session: SessionId, hold: Duration, writer: &super::WriterName, state_key: ObjectKey) -> Self {
         Self {
             session,
+            epoch: writer.epoch,
+            nonce: Arc::clone(&writer.nonce),
+            worker: writer.worker.clone(),
+            state_key,
+            checkpoint: None,
+            writing_checkpoint: None,
             hold,
             next_id: 0,
             on_the_way: BTreeMap::new(),
@@ -130,6 +162,11 @@ impl Shelf {
         Put { id, objects }
     }
 
+    /// The row of a segment that is on its way, and its bytes.
+    pub fn on_the_way(&self, id: u64) -> Option<(u64, u64)> {
+        self.on_the_way.get(&id).map(|d| (d.number, d.placed.size))
+    }
+
     pub fn stored(&mut self, id: u64, ok: bool) -> Option<Done> {
         let done = self.on_the_way.remove(&id)?;
         if ok {
@@ -143,10 +180,67 @@ impl Shelf {
         self.dirty = true;
     }
 
-    /// The manifests to write now, if any: media playlists, then what names them.
-    pub fn render(&mut self, window: &mut Window, options: &Options<'_>, now: Now) -> Option<Vec<(ObjectKey, String)>> {
-        if !self.dirty || self.writing || self.retry_at.is_some_and(|at| now.mono < at) {
+    fn mark(&mut self) -> String {
+        self.writes += 1;
+        // rules.md 18: equal bytes would give an equal ETag, and fence nobody.
+        format!("{} {} {} {}", self.session, self.epoch, self.nonce, self.writes)
+    }
+
+    /// `state.json`, when what it says has changed or it is time for a sign of life.
+    fn state(&mut self, window: &Window, source: Option<TrackName>, phase: Phase, now: Now) -> Option<(ObjectKey, String)> {
+        let snapshot = window.snapshot();
+        let announced = snapshot.map(|s| Announced {
+            anchor: s.anchor,
+            target_duration: s.target_duration,
+            window: s.window,
+            end: s.rows.last().map_or(MediaTime::ZERO, |r| r.end),
+            tracks: self.steadied(s.tracks),
+            source,
+            eras: s.eras,
+            inits: window.inits().iter().map(|i| Init::clone(i)).collect(),
+        });
+        let structure = |a: &Announced| Announced { end: MediaTime::ZERO, ..a.clone() };
+        let same = self
+            .checkpoint
+            .as_ref()
+            .is_some_and(|c| c.phase == phase && c.announced.as_ref().map(structure) == announced.as_ref().map(structure));
+        if same && !self.heartbeat_due(now.mono) {
             return None;
+        }
+        let (number, discontinuity_sequence) = window.sequences();
+        let state = State {
+            v: state::VERSION,
+            mark: self.mark(),
+            phase,
+            session: self.session.clone(),
+            epoch: self.epoch,
+            worker: self.worker.clone(),
+            updated: now.wall,
+            number,
+            discontinuity_sequence,
+            announced: announced.clone(),
+        };
+        self.writing_checkpoint = Some(Checkpoint { announced, phase, at: now.mono });
+        state.write().ok().map(|text| (self.state_key.clone(), text))
+    }
+
+    fn heartbeat_due(&self, now: Duration) -> bool {
+        self.checkpoint.as_ref().is_some_and(|c| now >= c.at + HEARTBEAT)
+    }
+
+    /// The manifests to write now, if any: the state that they need, media playlists, then what names them.
+    pub fn render(&mut self, window: &mut Window, options: &Options<'_>, now: Now) -> Option<Vec<(ObjectKey, String)>> {
+        if self.writing || self.retry_at.is_some_and(|at| now.mono < at) {
+            return None;
+        }
+        if !self.dirty {
+            if !self.heartbeat_due(now.mono) {
+                return None;
+            }
+            let phase = if self.end == End::Written { Phase::Ended } else { Phase::Live };
+            let state = self.state(window, options.source.cloned(), phase, now)?;
+            self.writing = true;
+            return Some(vec![state]);
         }
         let mut snapshot = window.snapshot()?;
         self.steady_averages(&mut snapshot);
@@ -154,11 +248,11 @@ impl Shelf {
         self.writing = true;
         self.retry_at = None;
         self.leaving.extend(window.take_evicted());
-        self.writes += 1;
-        // rules.md 18: equal bytes would give an equal ETag, and fence nobody.
-        let mark = format!("{} 1 {}", self.session, self.writes);
+        let mark = self.mark();
         let keys = options.keys;
         let mut files = Vec::new();
+        // Who takes over must know of a Period or an init segment before a playlist shows it.
+        files.extend(self.state(window, options.source.cloned(), Phase::Live, now));
         if self.end == End::Ahead {
             let playlist = |i: usize| (keys.playlist(&snapshot.tracks[i].name), hls::media(&snapshot, keys, i, &mark));
             files.extend((0..snapshot.tracks.len()).map(playlist));
@@ -174,6 +268,9 @@ impl Shelf {
         let mpd = dash::MpdOptions { utc_timing_url: options.utc_timing.map(str::to_owned), ..Default::default() };
         if let Some(text) = dash::mpd(&snapshot, keys, now.wall, &mpd, &mark) {
             files.push((keys.mpd(), text));
+        }
+        if self.writing_end == End::Written {
+            files.extend(self.state(window, options.source.cloned(), Phase::Ended, now));
         }
         Some(files)
     }
@@ -205,6 +302,10 @@ impl Shelf {
     /// rules.md 9: AVERAGE-BANDWIDTH is written again for newcomers only when it is off by more than 20 %.
     fn steady_averages(&mut self, snapshot: &mut Snapshot) {
         self.averages.resize(snapshot.tracks.len(), None);
+        // Of a session that another writer began, what was announced then.
+        for (track, kept) in snapshot.tracks.iter().zip(&mut self.averages) {
+            *kept = kept.or(track.average_bitrate);
+        }
         for (track, kept) in snapshot.tracks.iter_mut().zip(&mut self.averages) {
             let off = match (*kept, track.average_bitrate) {
                 (Some(kept), Some(new)) => kept.abs_diff(new).saturating_mul(5) > kept,
@@ -218,14 +319,23 @@ impl Shelf {
         }
     }
 
+    fn steadied(&self, mut tracks: Vec<Track>) -> Vec<Track> {
+        for (track, kept) in tracks.iter_mut().zip(&self.averages) {
+            track.average_bitrate = kept.or(track.average_bitrate);
+        }
+        tracks
+    }
+
     pub fn manifests_written(&mut self, ok: bool, now: Duration) -> Written {
         self.writing = false;
+        let checkpoint = self.writing_checkpoint.take();
         if !ok {
             self.dirty = true;
             self.index = None;
             self.retry_at = Some(now + RETRY);
             return Written::Nothing;
         }
+        self.checkpoint = checkpoint.or(self.checkpoint.take());
         if self.writing_end != End::Written && self.mpd_row.is_none_or(|(row, _)| Some(row) != self.writing_row) {
             self.mpd_row = self.writing_row.map(|row| (row, now));
         }
@@ -236,7 +346,8 @@ impl Shelf {
 
     pub fn poll_timeout(&self) -> Option<Duration> {
         let mpd = self.mpd_due().filter(|_| !self.dirty && !self.writing);
-        [self.retry_at, mpd].into_iter().flatten().min()
+        let heartbeat = self.checkpoint.as_ref().map(|c| c.at + HEARTBEAT).filter(|_| !self.writing && self.retry_at.is_none());
+        [self.retry_at, mpd, heartbeat].into_iter().flatten().min()
     }
 
     pub fn handle_timeout(&mut self, now: Duration) {
@@ -254,5 +365,10 @@ impl Shelf {
     /// Something is on its way to the store.
     pub fn is_busy(&self) -> bool {
         self.writing || !self.on_the_way.is_empty()
+    }
+
+    /// The window says more than the manifests.
+    pub fn is_behind(&self) -> bool {
+        self.writing || self.dirty
     }
 }

@@ -7,6 +7,9 @@ use proptest::prelude::*;
 use super::*;
 use crate::cmaf::h264::tests::RECORD_720P30;
 use crate::logic::ladder::Step;
+use crate::logic::playlist::Track;
+use crate::logic::state::State;
+use crate::logic::takeover;
 use crate::logic::timeline::LongGop;
 
 const START: i64 = 1_700_000_000_000;
@@ -17,8 +20,14 @@ struct World {
     ms: u64,
     objects: BTreeSet<ObjectKey>,
     manifests: BTreeMap<ObjectKey, String>,
-    /// Puts that are not answered yet.
+    /// What waits for its upload.
+    kept: BTreeMap<u64, Put>,
+    /// Uploads that are not answered yet.
     puts: Vec<Put>,
+    /// The store does nothing any more once it has done so many writes: the worker died there.
+    writes_left: Option<usize>,
+    /// Every upload and every write fails.
+    down: bool,
     writing: bool,
     deleted: Vec<(Duration, Vec<ObjectKey>)>,
     notes: Vec<String>,
@@ -45,6 +54,8 @@ fn setup() -> Setup {
         region: "local".parse().unwrap(),
         stream: "demo".parse().unwrap(),
         session: "s1".parse().unwrap(),
+        writer: WriterName { epoch: 1, nonce: "cafe".into(), worker: "a".into() },
+        past: Past::default(),
         keeping: Keeping::default(),
         timeline: timeline::Policy::default(),
         window: MediaTime::from_secs(10),
@@ -63,7 +74,10 @@ impl World {
             ms: 0,
             objects: BTreeSet::new(),
             manifests: BTreeMap::new(),
+            kept: BTreeMap::new(),
             puts: Vec::new(),
+            writes_left: None,
+            down: false,
             writing: false,
             deleted: Vec::new(),
             notes: Vec::new(),
@@ -80,13 +94,27 @@ impl World {
     fn outputs(&mut self) {
         while let Some(output) = self.stream.poll_output() {
             match output {
-                Output::Put(put) => self.puts.push(put),
+                Output::Keep(put) => {
+                    let (id, now) = (put.id, self.now());
+                    self.kept.insert(id, put);
+                    self.stream.kept(id, Ok(()), now);
+                }
+                Output::Upload(id) => {
+                    let put = &self.kept[&id];
+                    self.puts.push(Put { id, objects: put.objects.clone() });
+                }
+                Output::Forget(ids) => {
+                    self.kept.retain(|id, _| !ids.contains(id));
+                    self.puts.retain(|put| !ids.contains(&put.id));
+                }
                 Output::Manifests(files) => {
                     assert!(!self.writing, "one write at a time");
                     self.writing = true;
                     for (key, text) in files {
                         self.check(&key, &text);
-                        self.manifests.insert(key, text);
+                        if !self.down && self.may_write() {
+                            self.manifests.insert(key, text);
+                        }
                     }
                 }
                 Output::Delete { after, keys } => self.deleted.push((after, keys)),
@@ -158,14 +186,57 @@ impl World {
     fn store(&mut self) {
         let now = self.now();
         for put in std::mem::take(&mut self.puts) {
-            self.objects.extend(put.objects.iter().map(|(key, _)| key.clone()));
-            self.stream.stored(put.id, Ok(()), now);
+            if self.down {
+                self.stream.stored(put.id, Outcome::Failed, "down", now);
+            } else if self.may_write() {
+                self.objects.extend(put.objects.iter().map(|(key, _)| key.clone()));
+                self.stream.stored(put.id, Outcome::Stored, "", now);
+                self.kept.remove(&put.id);
+            }
             self.outputs();
         }
         if std::mem::take(&mut self.writing) {
-            self.stream.manifests_written(Ok(()), now);
+            self.stream.manifests_written(if self.down { Err("down".into()) } else { Ok(()) }, now);
             self.outputs();
         }
+    }
+
+    fn may_write(&mut self) -> bool {
+        match &mut self.writes_left {
+            Some(0) => false,
+            Some(left) => {
+                *left -= 1;
+                true
+            }
+            None => true,
+        }
+    }
+
+    /// Another worker, that knows only what this one left in the store.
+    fn successor(self) -> Self {
+        let key = |track: &str| ObjectKey::parse(&format!("live/local/demo/{track}.m3u8")).unwrap();
+        let state = self.manifests.get(&ObjectKey::parse("ckpt/local/demo/state.json").unwrap());
+        let state = state.map(|text| State::read(text.as_bytes()).unwrap());
+        let mut past = Past::default();
+        if let Some(announced) = state.as_ref().and_then(|s| s.announced.clone()) {
+            let read = |t: &Track| (key(t.name.as_str()), self.manifests.get(&key(t.name.as_str())).cloned());
+            let playlists: Vec<_> = announced.tracks.iter().map(read).collect();
+            let tail = takeover::read(&announced, &playlists).unwrap();
+            if let Some(from) = tail.level(&self.objects) {
+                past = Past { announced: Some(announced), from };
+            }
+        }
+        let writer = WriterName { epoch: self.stream.setup.writer.epoch + 1, nonce: "beef".into(), worker: "b".into() };
+        let mut next = Self {
+            ms: self.ms,
+            objects: self.objects,
+            manifests: self.manifests,
+            ..Self::new(Setup { writer, past, ..setup() })
+        };
+        let now = next.now();
+        next.stream.began(now);
+        next.outputs();
+        next
     }
 
     fn timers(&mut self) {
@@ -192,11 +263,16 @@ impl World {
 
     /// `secs` of a publisher whose clock begins at 0 now: 25 fps, an IDR every `gop` ms, AAC.
     fn publish(&mut self, secs: u64, gop: u64) {
+        self.publish_from(0, secs, gop);
+    }
+
+    /// The same, of a publisher whose clock stands at `from` seconds.
+    fn publish_from(&mut self, from: u64, secs: u64, gop: u64) {
         let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
-        let (begin, mut audio) = (self.ms, 0u64);
+        let (begin, mut audio) = (self.ms, (from * 48_000).div_ceil(1024));
         for n in 0..secs * 25 {
-            let t = n * 40;
-            self.ms = begin + t;
+            let t = from * 1000 + n * 40;
+            self.ms = begin + n * 40;
             while audio * 1024 / 48 <= t {
                 self.packet(Packet::Audio { time: (audio * 1024 / 48) as u32, data: Bytes::from_static(b"aac") });
                 audio += 1;
@@ -248,6 +324,160 @@ impl World {
 }
 
 const TRACKS: [&str; 4] = ["src", "480p", "360p", "audio"];
+
+/// Segments by number, with what stands before them: a playlist as a player keeps it.
+fn entries(playlist: &str) -> BTreeMap<u64, (bool, String)> {
+    let first = playlist.lines().find_map(|l| l.strip_prefix("#EXT-X-MEDIA-SEQUENCE:")).map_or(0, |n| n.parse().unwrap());
+    let mut out = BTreeMap::new();
+    let mut discontinuity = false;
+    for line in playlist.lines() {
+        discontinuity |= line == "#EXT-X-DISCONTINUITY";
+        if !line.starts_with('#') {
+            out.insert(first + out.len() as u64, (std::mem::take(&mut discontinuity), line.to_owned()));
+        }
+    }
+    out
+}
+
+/// EXT-X-DISCONTINUITY-SEQUENCE of each number.
+fn sequences(playlist: &str) -> BTreeMap<u64, u64> {
+    let tag = "#EXT-X-DISCONTINUITY-SEQUENCE:";
+    let mut count: u64 = playlist.lines().find_map(|l| l.strip_prefix(tag)).map_or(0, |n| n.parse().unwrap());
+    entries(playlist)
+        .into_iter()
+        .map(|(number, (discontinuity, _))| {
+            count += u64::from(discontinuity);
+            (number, count)
+        })
+        .collect()
+}
+
+#[test]
+fn another_worker_goes_on_with_the_playlists() {
+    let mut a = World::new(setup());
+    a.configs();
+    a.publish(9, 2000);
+    let before: Vec<_> = TRACKS.iter().map(|t| entries(a.playlist(t))).collect();
+    assert_eq!(before[0].len(), 4);
+    let mut b = a.successor();
+    b.wait(3);
+    b.configs();
+    b.publish(9, 2000);
+    for (track, before) in TRACKS.iter().zip(before) {
+        let after = entries(b.playlist(track));
+        for (number, was) in before.iter().filter(|(n, _)| after.contains_key(n)) {
+            assert_eq!(after[number], *was, "{track}");
+        }
+        let breaks: Vec<u64> = after.iter().filter(|(_, (d, _))| *d).map(|(n, _)| *n).collect();
+        assert_eq!(breaks, [4], "{track}: {}", b.playlist(track));
+        assert_eq!((after.len(), after.keys().last()), (5, Some(&7)), "{track}: {}", b.playlist(track));
+        assert_eq!(b.gaps(track), 0);
+    }
+    assert!(b.mpd().contains("<Period id=\"1\""), "{}", b.mpd());
+    assert!(b.playlist("480p").contains("/s1/2/480p/"), "the new epoch's own objects");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    /// A worker that dies between any two writes leaves playlists that play, and one that goes on with them changes nothing that was listed
+    /// (rules.md 18). Dead means dead: the third worker finds what the second left between two writes of its own.
+    #[test]
+    fn killed_between_any_two_writes(first in 0usize..90, second in 0usize..60) {
+        let mut w = World::new(setup());
+        let mut seen: BTreeMap<&str, BTreeMap<u64, (bool, String, u64)>> = BTreeMap::new();
+        for (term, writes) in [Some(first), Some(second), None].into_iter().enumerate() {
+            w.writes_left = writes;
+            w.configs();
+            w.publish(13, 2000);
+            for track in TRACKS {
+                let (listed, sequences) = (entries(w.playlist(track)), sequences(w.playlist(track)));
+                for (number, (discontinuity, address)) in listed {
+                    let now = (discontinuity, address, sequences[&number]);
+                    let before = seen.entry(track).or_default().entry(number).or_insert_with(|| now.clone());
+                    // The discontinuity of a row that has become the oldest one keeps its tag.
+                    prop_assert_eq!(&*before, &now, "{} {} in term {}", track, number, term);
+                }
+            }
+            if writes.is_some() {
+                w = w.successor();
+                w.wait(1);
+            }
+        }
+        let numbers = |track: &str, w: &World| entries(w.playlist(track)).into_keys().collect::<Vec<_>>();
+        let all = numbers("src", &w);
+        prop_assert!(all.len() >= 5);
+        for track in TRACKS {
+            prop_assert_eq!(numbers(track, &w), all.clone(), "{}", track);
+            prop_assert_eq!(w.discontinuities(track), w.discontinuities("src"));
+            // Nobody skips a number: what a player has not seen by then has only left the window.
+            prop_assert!(seen[track].keys().zip(seen[track].keys().skip(1)).all(|(a, b)| b - a < 7), "{:?}", seen[track].keys());
+        }
+    }
+}
+
+#[test]
+fn a_new_session_goes_on_with_the_numbers_of_the_old_one() {
+    let mut a = World::new(setup());
+    a.configs();
+    a.publish(9, 2000);
+    let state = State::read(a.manifests[&ObjectKey::parse("ckpt/local/demo/state.json").unwrap()].as_bytes()).unwrap();
+    assert_eq!(state.announced.as_ref().map(|a| a.tracks.len()), Some(4));
+    let from = playlist::Continuation { number: 40, discontinuity_sequence: 3, ..Default::default() };
+    let mut b = World::new(Setup { past: Past { announced: None, from }, ..setup() });
+    b.configs();
+    b.publish(9, 2000);
+    for track in TRACKS {
+        assert_eq!(entries(b.playlist(track)).keys().next(), Some(&40), "{track}");
+        assert!(b.playlist(track).contains("#EXT-X-DISCONTINUITY-SEQUENCE:3\n"), "{}", b.playlist(track));
+        assert!(b.discontinuities(track).is_empty());
+    }
+}
+
+#[test]
+fn an_outage_makes_no_gap_and_one_write_behind_it_names_everything() {
+    let mut w = World::new(setup());
+    w.configs();
+    w.publish(5, 2000);
+    w.down = true;
+    let begin = w.ms;
+    // The publisher's clock goes on, so the same connection is published in one go.
+    w.publish_from(5, 8, 2000);
+    let named = entries(w.playlist("src")).len();
+    assert!(named <= 3, "nothing is named meanwhile: {named}");
+    w.down = false;
+    w.publish_from(13, 4, 2000);
+    assert!(w.ms > begin);
+    for track in TRACKS {
+        assert_eq!(w.gaps(track), 0, "{}", w.playlist(track));
+        let numbers: Vec<u64> = entries(w.playlist(track)).into_keys().collect();
+        assert!(numbers.windows(2).all(|n| n[1] == n[0] + 1) && numbers.last() >= Some(&7), "{numbers:?}");
+    }
+}
+
+#[test]
+fn what_left_the_window_during_an_outage_is_skipped_and_both_sequences_advance() {
+    let mut w = World::new(Setup { keeping: Keeping { recorded: true, ..Keeping::default() }, ..setup() });
+    w.configs();
+    w.publish(7, 2000);
+    w.down = true;
+    w.publish_from(7, 30, 2000);
+    w.down = false;
+    w.publish_from(37, 6, 2000);
+    let first = *entries(w.playlist("src")).keys().next().unwrap();
+    assert!(first >= 13, "{}", w.playlist("src"));
+    for track in TRACKS {
+        assert_eq!(w.gaps(track), 0, "{}", w.playlist(track));
+        assert_eq!(entries(w.playlist(track)).keys().next(), Some(&first));
+    }
+    // 42 s behind, in 2 s segments: every one of them is in the store, for the recording.
+    for n in 0..20 {
+        let key = format!("/src/{}.m4s", n * 180_000);
+        assert!(w.objects.iter().any(|o| o.as_str().ends_with(&key)), "{key}");
+    }
+    assert!(w.kept.len() < 8, "{} wait", w.kept.len());
+    assert!(w.deleted.is_empty(), "a recording keeps everything");
+}
 
 #[test]
 fn a_session_from_publish_to_endlist() {
@@ -542,7 +772,7 @@ proptest! {
                 // A failed put may still have stored its first object.
                 let stored = if failed { put.objects.len() - 1 } else { put.objects.len() };
                 w.objects.extend(put.objects[..stored].iter().map(|(key, _)| key.clone()));
-                w.stream.stored(put.id, if failed { Err("no".into()) } else { Ok(()) }, now);
+                w.stream.stored(put.id, if failed { Outcome::Failed } else { Outcome::Stored }, "no", now);
                 w.outputs();
             }
             if w.writing && choice & 2 == 0 {

@@ -11,8 +11,9 @@ use crate::cmaf::packager::{self, Kind, Packager};
 use crate::logic::audio::AudioTrack;
 use crate::logic::facts::Meter;
 use crate::logic::ladder::Rung;
-use crate::logic::model::{TrackName, VideoFormat};
+use crate::logic::model::{ObjectKey, TrackName, VideoFormat};
 use crate::logic::playlist::{Format, Init, Placed, Track};
+use crate::logic::state::Announced;
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::{Cut, Decision};
 
@@ -43,6 +44,8 @@ pub(super) struct TrackState {
     pub meter: Meter,
     /// A changed format that waits for a discontinuity.
     pending: Option<Format>,
+    /// Of a session that another writer began: what was measured by then.
+    average_bitrate: Option<u64>,
     pub segments: u64,
     pub gaps: u64,
 }
@@ -59,13 +62,19 @@ impl TrackState {
             max_bitrate,
             meter: Meter::default(),
             pending: None,
+            average_bitrate: None,
             segments: 0,
             gaps: 0,
         }
     }
 
     pub fn announce(&self) -> Track {
-        Track { name: self.name.clone(), format: self.format().clone(), max_bitrate: self.max_bitrate, average_bitrate: None }
+        Track {
+            name: self.name.clone(),
+            format: self.format().clone(),
+            max_bitrate: self.max_bitrate,
+            average_bitrate: self.average_bitrate,
+        }
     }
 
     pub fn format(&self) -> &Format {
@@ -134,12 +143,34 @@ impl Stream {
             tracks.push(TrackState::new(name, Role::Audio, Format::Audio(audio), audio_bitrate));
         }
         self.tracks = tracks;
+        let named = |wanted: fn(&Role) -> bool| self.tracks.iter().find(|t| wanted(&t.role)).map(|t| t.name.clone());
+        let top = [named(|r| matches!(r, Role::Source | Role::Rung(_))), named(|r| *r == Role::Audio)];
+        self.keys.set_top(top.into_iter().flatten().collect());
         for i in 0..self.tracks.len() {
             if matches!(self.tracks[i].role, Role::Source | Role::Audio) {
                 let format = self.tracks[i].expected.clone();
                 self.add_init(i, 0, format);
             }
         }
+    }
+
+    /// The tracks of a session that another writer began, by its `state.json` and not by the own configuration (rules.md 18).
+    pub(super) fn adopt_tracks(&mut self, announced: &Announced) {
+        for track in &announced.tracks {
+            let role = match &track.format {
+                Format::Audio(_) => Role::Audio,
+                Format::Video(_) if announced.source.as_ref() == Some(&track.name) => Role::Source,
+                // The plan of this writer's encoders tells which it makes.
+                Format::Video(_) => Role::NotProduced,
+            };
+            let mut state = TrackState::new(track.name.clone(), role, track.format.clone(), track.max_bitrate);
+            state.average_bitrate = track.average_bitrate;
+            self.tracks.push(state);
+        }
+        let first = self.tracks.iter().find(|t| t.role != Role::Audio);
+        let audio = self.tracks.iter().find(|t| t.role == Role::Audio);
+        self.keys.set_top([first, audio].into_iter().flatten().map(|t| t.name.clone()).collect());
+        self.old_inits.clone_from(&announced.inits);
     }
 
     /// The rungs of a new plan keep their tracks; a track without a rung in it is not produced.
@@ -162,9 +193,11 @@ impl Stream {
         }
         for i in 0..self.tracks.len() {
             let track = &mut self.tracks[i];
+            // Behind another writer, whatever was announced has no init segment of this writer yet.
+            let fresh = track.inits.is_empty().then(|| track.expected.clone());
             let changed = match track.role {
-                Role::Source => cut.video.clone().map(Format::Video),
-                Role::Audio => cut.audio.clone().map(Format::Audio),
+                Role::Source => cut.video.clone().map(Format::Video).or(fresh),
+                Role::Audio => cut.audio.clone().map(Format::Audio).or(fresh),
                 Role::Rung(_) | Role::NotProduced => track.pending.take(),
             };
             if let Some(format) = changed {
@@ -193,6 +226,10 @@ impl Stream {
             }
         };
         let key = self.keys.init(&self.tracks[track].name, &init::content_hash(&bytes));
+        // The same bytes, named by content, under an earlier epoch: players need no new one (rules.md 7).
+        let name = |key: &ObjectKey| key.as_str().rsplit('/').take(2).collect::<Vec<_>>().join("/");
+        let old = self.old_inits.iter().find(|old| name(&old.key) == name(&key) && old.format == format);
+        let key = old.map_or(key, |old| old.key.clone());
         if let Some(w) = &mut self.window {
             w.describe(track, format.clone());
         }
@@ -288,19 +325,19 @@ impl Stream {
 
     fn segment(&mut self, track: usize, number: u64, segment: Segment) {
         let state = &mut self.tracks[track];
-        if !self.window.as_ref().is_some_and(|w| w.wants(track, number)) {
-            // Too late, or made twice by a restarted encoder.
-            return;
-        }
         let Some((_, init, bytes)) = state.init(number).cloned() else {
             self.lose(track, number);
             return;
         };
+        if !self.window.as_mut().is_some_and(|w| w.made(track, number)) {
+            // Too late, or made twice by a restarted encoder.
+            return;
+        }
         state.segments += 1;
         let key = self.keys.segment(&state.name, segment.start);
         let size = segment.bytes.len() as u64;
         let placed = Placed { start: segment.start, duration: segment.duration, size, key, init };
         let put = self.shelf.put(track, number, placed, segment.bytes, bytes);
-        self.outputs.push_back(Output::Put(put));
+        self.outputs.push_back(Output::Keep(put));
     }
 }

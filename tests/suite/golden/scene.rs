@@ -140,7 +140,7 @@ impl Scene {
         if late {
             self.now = self.window.poll_timeout().unwrap().max(self.now);
         }
-        assert!(self.window.advance(self.now));
+        assert!(self.window.advance(weir::logic::playlist::Store::Up, &|_| false, self.now));
         self.number += 1;
         self.cursor = end;
     }

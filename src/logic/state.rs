@@ -1,0 +1,136 @@
+//! `state.json`: who writes a stream, and what another worker must know to go on with it (rules.md 16, 18 and 20). Pure.
+//!
+//! The playlists themselves are the record of what is listed; this holds what they do not say: the epoch, the rung set as it was announced, the
+//! formats behind the init segments, and where the DASH Periods begin.
+
+use serde::{Deserialize, Serialize};
+
+use super::model::{SessionId, TrackName};
+use super::playlist::{Init, Track};
+use super::time::{MediaTime, UnixMillis};
+
+/// Version of the form. A worker reads its own and all lower ones; fields that it does not know are left alone, so that only a change of meaning
+/// needs a new number.
+pub const VERSION: u32 = 1;
+
+/// How far a session is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Phase {
+    /// Somebody writes it, or may go on with it.
+    Live,
+    /// Its playlists are ended.
+    Ended,
+}
+
+/// The contents of `state.json`.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct State {
+    /// [`VERSION`] of who wrote it.
+    pub v: u32,
+    /// Who wrote it, and which write of his it is: equal bytes would give an equal ETag (rules.md 18).
+    pub mark: String,
+    /// How far it is.
+    pub phase: Phase,
+    /// The session.
+    pub session: SessionId,
+    /// The writer's term; counts all writers of the stream, over all its sessions.
+    pub epoch: u32,
+    /// The writing worker's name, for people.
+    pub worker: String,
+    /// Wall clock of this write. A session that nobody wrote for `end_after` is ended by any worker.
+    pub updated: UnixMillis,
+    /// Media sequence number of the next segment.
+    pub number: u64,
+    /// Discontinuities before it.
+    pub discontinuity_sequence: u64,
+    /// The session as its playlists announced it; `None` before the first.
+    pub announced: Option<Announced>,
+}
+
+/// What the first playlists of a session fixed (rules.md 1 and 3), and what has changed since.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Announced {
+    /// Wall clock of media time 0.
+    pub anchor: UnixMillis,
+    /// EXT-X-TARGETDURATION, seconds.
+    pub target_duration: u32,
+    /// Length of the live window.
+    pub window: MediaTime,
+    /// Media time at which the last listed segment ends.
+    pub end: MediaTime,
+    /// The rung set, best first, audio last.
+    pub tracks: Vec<Track>,
+    /// The track that is the publisher's own video, if the session has one.
+    pub source: Option<TrackName>,
+    /// Eras of the listed rows, and where each begins.
+    pub eras: Vec<(u32, MediaTime)>,
+    /// The init segments of the listed rows.
+    pub inits: Vec<Init>,
+}
+
+/// A `state.json` that cannot be used.
+#[derive(Debug, thiserror::Error)]
+pub enum StateError {
+    /// It is of a later version of Weir.
+    #[error(
+        "state.json is of version {0}, this worker reads {VERSION}: it needs an update before it can go on with the stream"
+    )]
+    Later(u32),
+    /// It is no such JSON.
+    #[error("state.json: {0}")]
+    Broken(#[from] serde_json::Error),
+}
+
+#[derive(Deserialize)]
+struct Version {
+    v: u32,
+}
+
+impl State {
+    /// Reads one.
+    ///
+    /// # Errors
+    /// [`StateError`].
+    pub fn read(bytes: &[u8]) -> Result<Self, StateError> {
+        // The version alone first: a later form may differ in everything else.
+        let Version { v } = serde_json::from_slice(bytes)?;
+        if v > VERSION {
+            return Err(StateError::Later(v));
+        }
+        Ok(serde_json::from_slice(bytes)?)
+    }
+
+    /// Writes it down.
+    ///
+    /// # Errors
+    /// [`serde_json::Error`], which this form does not give.
+    pub fn write(&self) -> Result<String, serde_json::Error> {
+        serde_json::to_string(self)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_version_1_wrote_is_read() {
+        let state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
+        assert_eq!((state.epoch, state.number, state.discontinuity_sequence), (3, 41, 2));
+        let announced = state.announced.as_ref().unwrap();
+        assert_eq!(announced.tracks.len(), 2);
+        assert_eq!(announced.inits[0].format, announced.tracks[0].format);
+        assert_eq!(State::read(state.write().unwrap().as_bytes()).unwrap(), state);
+    }
+
+    #[test]
+    fn a_later_version_is_refused_by_its_number_and_unknown_fields_are_left_alone() {
+        let text = include_str!("../../tests/fixtures/state-v1.json");
+        let later = text.replacen("\"v\":1", "\"v\":2", 1).replacen("\"phase\"", "\"stage\"", 1);
+        assert!(matches!(State::read(later.as_bytes()), Err(StateError::Later(2))));
+        let more = text.replacen("\"v\":1", "\"v\":1,\"colour\":\"red\"", 1);
+        assert!(State::read(more.as_bytes()).is_ok());
+        assert!(matches!(State::read(b"{}"), Err(StateError::Broken(_))));
+    }
+}
