@@ -26,6 +26,8 @@ pub struct Config {
     pub store: String,
     /// An S3 server that is not Amazon's. Empty: Amazon's.
     pub s3_endpoint: String,
+    /// Run on a store that ignores conditional writes, although two workers could then write one playlist. Default no.
+    pub unfenced_store: bool,
     /// `auto`, `nvidia`, `software`. Default `auto`.
     pub encoder: EncoderChoice,
     /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
@@ -149,6 +151,7 @@ impl Default for Config {
             admin: local(8081),
             store: "folder:weir-store".into(),
             s3_endpoint: String::new(),
+            unfenced_store: false,
             encoder: EncoderChoice::Auto,
             ladder: "default".into(),
             keys: String::new(),

@@ -19,6 +19,7 @@ pub mod link;
 pub mod logic;
 pub mod manifests;
 pub mod push;
+pub mod reaper;
 pub mod report;
 pub mod secret;
 pub mod session;

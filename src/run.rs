@@ -273,6 +273,14 @@ async fn serve(
             .await
             .map_err(|e| Fatal::new(exit::STORE, e))?,
     );
+    let unfenced = match store.probe_conditions().await {
+        Ok(()) => None,
+        Err(e @ weir::store::Error::Unusable { .. }) if config.unfenced_store => Some(e.to_string()),
+        Err(e) => return Err(Fatal::new(exit::STORE, e)),
+    };
+    if let Some(reason) = &unfenced {
+        tracing::warn!("{reason}; going on, because unfenced_store is set");
+    }
     let codecs = match encoder.name {
         "none" => None,
         _ => {
@@ -296,9 +304,10 @@ async fn serve(
         decoder_threads: config.software.decoder_threads,
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
-    let worker = Worker::new(Parts { config, context, keys, ladder, encoder, rtmp: server.stats() });
+    let worker = Worker::new(Parts { config, context, keys, ladder, encoder, rtmp: server.stats(), unfenced });
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
+    tokio::spawn(Arc::clone(&worker).reap());
     let public = http::public(Arc::clone(&worker));
     let admin = http::admin(Arc::clone(&worker));
     tokio::spawn(async move { axum::serve(http_listener, public).await });

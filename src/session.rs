@@ -151,7 +151,7 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
 }
 
 /// Ends a session that nobody goes on with (rules.md 18): any worker may.
-pub async fn end_abandoned(opening: Opening, context: Context, before: UnixMillis) {
+pub async fn end_abandoned(opening: Opening, context: Context, before: UnixMillis, control: mpsc::Receiver<Control>) {
     let claimed = match claim_abandoned(&context.store, &opening.who, before, context.clock.now().wall).await {
         Ok(claimed) => claimed,
         Err(ClaimError::Alive) => return,
@@ -164,7 +164,6 @@ pub async fn end_abandoned(opening: Opening, context: Context, before: UnixMilli
     let mut shell = Shell::new(opening.setup, claimed, context, None);
     let now = shell.now();
     shell.stream.stop(now);
-    let (_nobody, control) = mpsc::channel(1);
     drive(shell, control).await;
 }
 

@@ -17,6 +17,7 @@ use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
+use crate::reaper::{self, Reaper};
 use crate::session::{self, Claim, Context, Control, Opening, Publisher};
 use crate::store::Store;
 
@@ -43,6 +44,8 @@ pub struct Worker {
     pub encoder: EncoderReport,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
+    /// Why two workers on this store are not kept apart, if they are not.
+    pub unfenced: Option<String>,
     keys: auth::Keys,
     ladder: crate::logic::ladder::Ladder,
     can_encode: bool,
@@ -78,6 +81,8 @@ pub struct Parts {
     pub encoder: EncoderReport,
     /// Counters.
     pub rtmp: Arc<Stats>,
+    /// Why two workers on this store are not kept apart, if they are not.
+    pub unfenced: Option<String>,
 }
 
 impl Worker {
@@ -95,6 +100,7 @@ impl Worker {
             keys: parts.keys,
             encoder: parts.encoder,
             rtmp: parts.rtmp,
+            unfenced: parts.unfenced,
             config: parts.config,
             context: parts.context,
             sessions: Mutex::default(),
@@ -177,6 +183,36 @@ impl Worker {
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
         self.spawn(session::run(opening, self.context.clone(), publisher, requests));
+    }
+
+    /// Ends abandoned sessions of the region until the worker drains.
+    pub async fn reap(self: Arc<Self>) {
+        let end_after = Duration::from_secs(self.config.end_after.into());
+        let mut reaper = Reaper::default();
+        // Where sessions end sooner, somebody looks sooner.
+        let mut every = tokio::time::interval(reaper::EVERY.min(end_after.max(Duration::from_secs(1))));
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            if self.is_draining() {
+                return;
+            }
+            let now = self.context.clock.now().wall;
+            let (streams, before) = match reaper.abandoned(&self.context.store, &self.config.region, end_after, now).await {
+                Ok(found) => found,
+                Err(error) => {
+                    tracing::warn!(%error, "abandoned sessions cannot be looked for");
+                    continue;
+                }
+            };
+            // A session of this worker writes its state itself, or cannot because the store is away.
+            for stream in streams.into_iter().filter(|s| self.control(s).is_none()) {
+                let (control, requests) = mpsc::channel(CONTROLS);
+                let opening = self.opening(stream.clone());
+                self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
+                self.spawn(session::end_abandoned(opening, self.context.clone(), before, requests));
+            }
+        }
     }
 
     fn spawn(&self, session: impl Future<Output = ()> + Send + 'static) {

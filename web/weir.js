@@ -129,9 +129,11 @@ function showStore(store) {
   const node = $('w-store');
   const known = typeof store?.healthy === 'boolean';
   setClass(node, 'dot', known);
-  setAttr(node, 'data-state', known ? (store.healthy ? 'good' : 'bad') : null);
+  setAttr(node, 'data-state', known ? (store.healthy && !store.unfenced ? 'good' : 'bad') : null);
   setClass(node, 'trouble', store?.healthy === false);
-  setText(node, known ? `${store.kind ?? ''} ${store.healthy ? 'healthy' : 'failing'}`.trim() : store?.kind);
+  const fence = store?.unfenced ? ', two workers are not kept apart' : '';
+  setText(node, known ? `${store.kind ?? ''} ${store.healthy ? 'healthy' : 'failing'}${fence}`.trim() : store?.kind);
+  node.title = store?.unfenced ?? '';
 }
 
 /** A worker that listens on all addresses is reached by the name that this page was reached by. */

@@ -155,7 +155,7 @@ async fn about(State(worker): Shared) -> Response {
         "encoder": worker.encoder.name,
         "encoder_reason": worker.encoder.reason,
         "gstreamer": worker.encoder.gstreamer,
-        "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy() },
+        "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "rtmp": [format!("rtmp://{}/live", c.rtmp)],
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),

@@ -143,6 +143,17 @@ impl Store {
         }
     }
 
+    /// Tries whether two writers of one object are kept apart.
+    ///
+    /// # Errors
+    /// [`Error::Unusable`] naming the condition that the store ignores.
+    pub async fn probe_conditions(&self) -> Result<(), Error> {
+        match self {
+            Self::S3(s) => s.probe_conditions().await,
+            Self::Folder(_) | Self::Memory(_) => Ok(()),
+        }
+    }
+
     /// `folder` or `memory`.
     pub fn kind(&self) -> &'static str {
         match self {

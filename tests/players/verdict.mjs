@@ -25,7 +25,7 @@ function judgeLevelList(record, expected, reasons) {
 
 function judgeTotals(record, total, options, reasons) {
   if (record.started === null) return;
-  if (total.played_s < total.wall_s * SHARE) reasons.push(`played ${total.played_s} s of ${total.wall_s} s`);
+  if (total.played_s < (total.wall_s - options.absence) * SHARE) reasons.push(`played ${total.played_s} s of ${total.wall_s} s`);
   if (total.frames < total.frames_due * SHARE) reasons.push(`decoded ${total.frames} of ${total.frames_due} frames`);
   const latency = total.latency?.max ?? null;
   if (options['max-latency'] > 0 && !(latency !== null && latency <= options['max-latency'])) {
@@ -93,7 +93,7 @@ function judgeLevel(record, window, options, reasons) {
   }
   const wall = (window.to - window.from) / 1000;
   if (wall < options.seconds * 0.9) reasons.push(`${name}: stopped after ${round(wall)} s`);
-  if (moved.played < wall * SHARE) reasons.push(`${name}: played ${round(moved.played)} s of ${round(wall)} s`);
+  if (moved.played < (wall - options.absence) * SHARE) reasons.push(`${name}: played ${round(moved.played)} s of ${round(wall)} s`);
   if (frames < moved.due * SHARE) reasons.push(`${name}: decoded ${frames} of ${Math.round(moved.due)} frames`);
   const samples = record.samples.filter((s) => s.t >= window.from && s.t <= window.to);
   const other = samples.find((s) => s.height !== level.height);

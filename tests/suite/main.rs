@@ -19,3 +19,4 @@ mod raw_rtmp;
 mod rtmp;
 #[cfg(feature = "gst")]
 mod s3;
+mod takeover;

@@ -1,73 +1,14 @@
 //! The same stream with a bucket as store: an S3 server that shares no code with Weir's SDK, the worker's own addresses, and the bucket itself.
 
-use std::net::{SocketAddr, TcpListener};
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
+use std::process::Command;
 
+use crate::harness::beside_others;
 use crate::harness::clip::SMALL;
 use crate::harness::publisher::Publisher;
+use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
 use crate::harness::worker::Worker;
-use crate::harness::{beside_others, until};
 
-const BUCKET: &str = "weir-test";
 const PREFIX: &str = "some/prefix";
-
-/// The SDK reads these; the server takes any.
-const CREDENTIALS: [(&str, &str); 3] =
-    [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "hush-hush"), ("AWS_REGION", "us-east-1")];
-
-/// `ministack`, installed by `./dev setup` beside the build's other tools. Dropped, it is killed.
-struct Server {
-    child: Child,
-    address: SocketAddr,
-    agent: ureq::Agent,
-}
-
-impl Server {
-    fn start() -> Self {
-        let program = program();
-        // It cannot be given port 0: take one that is free now.
-        let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(&program)
-            .env("BIND_HOST", "127.0.0.1")
-            .env("GATEWAY_PORT", address.port().to_string())
-            .stdin(Stdio::null())
-            .stdout(Stdio::null())
-            .stderr(Stdio::null())
-            .spawn()
-            .unwrap_or_else(|e| panic!("{} is needed by this test (run ./dev setup): {e}", program.display()));
-        let agent: ureq::Agent = ureq::Agent::config_builder().http_status_as_error(false).build().into();
-        let server = Self { child, address, agent };
-        until("the S3 server", || server.agent.put(server.url("")).send_empty().ok().filter(|r| r.status() == 200));
-        server
-    }
-
-    fn url(&self, key: &str) -> String {
-        format!("http://{}/{BUCKET}/{key}", self.address)
-    }
-
-    /// An object as the server has it: type, caching, body.
-    fn object(&self, key: &str) -> Option<(String, String, Vec<u8>)> {
-        let mut answer = self.agent.get(self.url(&format!("{PREFIX}/{key}"))).call().unwrap();
-        let header = |name: &str| answer.headers().get(name).map(|h| h.to_str().unwrap().to_owned()).unwrap_or_default();
-        let (kind, caching) = (header("content-type"), header("cache-control"));
-        (answer.status() == 200).then(|| (kind, caching, answer.body_mut().read_to_vec().unwrap()))
-    }
-}
-
-impl Drop for Server {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-/// Beside the folder of the build profile: `target/tools`, whatever the target folder is called.
-fn program() -> PathBuf {
-    let binary = std::env::current_exe().unwrap();
-    let target = binary.ancestors().nth(3).expect("target/debug/deps/suite");
-    target.join("tools/ministack/bin/ministack")
-}
 
 /// The segments and init segments that a media playlist names, as keys.
 fn named(playlist: &str) -> Vec<String> {
@@ -104,13 +45,14 @@ fn a_stream_in_a_bucket_plays_by_the_workers_addresses() {
             "an init segment, and one for each GOP: {playlist}"
         );
         for key in keys {
-            let (kind, caching, body) = server.object(&key).unwrap_or_else(|| panic!("{key} is not in the bucket"));
+            let (kind, caching, body) =
+                server.object(&format!("{PREFIX}/{key}")).unwrap_or_else(|| panic!("{key} is not in the bucket"));
             assert_eq!(kind, if key.ends_with(".mp4") { "video/mp4" } else { "video/iso.segment" });
             assert_eq!(caching, "public, max-age=31536000, immutable");
             assert_eq!(worker.get(&key).body, body, "{key} by the worker");
         }
     }
-    let (kind, caching, _) = server.object("live/local/anna/manifest.mpd").unwrap();
+    let (kind, caching, _) = server.object("some/prefix/live/local/anna/manifest.mpd").unwrap();
     assert_eq!((kind.as_str(), caching.as_str()), ("application/dash+xml", "public, max-age=1"));
     assert_eq!(worker.get("seg/lw/0/local/anna/no/1/src/0.m4s").status, 404);
     assert!(worker.log().iter().all(|l| !l.contains("hush-hush")));

@@ -14,7 +14,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
-pub use shelf::{Put, Written};
+pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, Playback, RungStatus, Status, VideoInput};
 
 use super::audio::AudioTrack;
@@ -821,7 +821,9 @@ impl Stream {
             (false, true) => w.is_settled() && !self.shelf.is_behind(),
             (false, false) => w.finished() && (w.snapshot().is_none() || self.shelf.wrote_end()),
         });
-        if self.ended && empty && !self.shelf.is_busy() && !self.over {
+        // What a fenced writer made and nobody named belongs to a recording, if there is one.
+        let busy = if self.fenced { self.keys.is_recorded() && !self.queue.is_empty() } else { self.shelf.is_busy() };
+        if self.ended && empty && !busy && !self.over {
             self.over = true;
             if let Some(e) = self.encoding.as_mut().filter(|e| e.is_running()) {
                 e.drained();

@@ -59,7 +59,7 @@ const RETRY: Duration = Duration::from_millis(500);
 
 /// `state.json` is written so often although nothing changed, so that other workers see that somebody goes on with the session. Of `end_after`
 /// (300 s) a thirtieth; 25 streams make 2.5 writes a second of it.
-const HEARTBEAT: Duration = Duration::from_secs(10);
+pub const HEARTBEAT: Duration = Duration::from_secs(10);
 
 /// A live MPD that names the last segments stands so many target durations before the static one follows it. dash.js reads nothing of a static MPD
 /// but that it is static, and reloads a live one once in a target duration: without this it ended one segment early (tried with 5.2.1).

@@ -9,6 +9,7 @@ pub mod decode;
 pub mod manifest;
 pub mod players;
 pub mod publisher;
+pub mod s3_server;
 pub mod tools;
 pub mod track;
 pub mod watch;
