@@ -37,7 +37,8 @@ enum For {
 enum State {
     /// Not before this time.
     Waiting(Duration),
-    UnderWay,
+    /// Since this time.
+    UnderWay(Duration),
 }
 
 #[derive(Debug)]
@@ -48,8 +49,14 @@ struct Item {
     purpose: For,
     state: State,
     failures: u32,
-    /// It failed since the store was last away: the store refused this very object.
+    /// It failed while the store took others: it was refused itself.
     refused: bool,
+}
+
+impl Item {
+    fn is_under_way(&self) -> bool {
+        matches!(self.state, State::UnderWay(_))
+    }
 }
 
 /// What became of a try.
@@ -69,6 +76,7 @@ pub struct Queue {
     items: BTreeMap<u64, Item>,
     /// Failures since the last success.
     streak: u32,
+    last_success: Option<Duration>,
     away: Option<Duration>,
     /// While away: when to ask next, and how often it was asked.
     ask_at: Duration,
@@ -80,7 +88,7 @@ pub struct Queue {
 impl Queue {
     /// Nothing waits. `seed` differs from stream to stream.
     pub fn new(seed: u64) -> Self {
-        Self { items: BTreeMap::new(), streak: 0, away: None, ask_at: Duration::ZERO, asked: 0, seed }
+        Self { items: BTreeMap::new(), streak: 0, last_success: None, away: None, ask_at: Duration::ZERO, asked: 0, seed }
     }
 
     /// An object of `row` waits for its upload. Ids ascend in the order in which objects were made.
@@ -92,7 +100,7 @@ impl Queue {
 
     /// The object whose upload begins now, if one does. Call until it gives none.
     pub fn next(&mut self, now: Duration) -> Option<u64> {
-        let under_way = |purpose| self.items.values().filter(|i| i.state == State::UnderWay && purpose == i.purpose).count();
+        let under_way = |purpose| self.items.values().filter(|i| i.is_under_way() && purpose == i.purpose).count();
         let (live, late) = (under_way(For::Live), under_way(For::Recording));
         if self.away.is_some() && (live + late > 0 || now < self.ask_at) {
             return None;
@@ -105,7 +113,7 @@ impl Queue {
             None if late < LATE_AT_ONCE => first(For::Recording)?,
             None => return None,
         };
-        self.items.get_mut(&id)?.state = State::UnderWay;
+        self.items.get_mut(&id)?.state = State::UnderWay(now);
         Some(id)
     }
 
@@ -120,17 +128,20 @@ impl Queue {
         if outcome != Outcome::Failed {
             return self.items.remove(&id).is_some();
         }
-        let away = self.away.is_some();
+        let (last_success, away) = (self.last_success, self.away.is_some());
         let (seed, Some(item)) = (self.seed, self.items.get_mut(&id)) else { return false };
+        if let State::UnderWay(began) = item.state {
+            item.refused |= !away && last_success.is_some_and(|at| at >= began);
+        }
         item.state = State::Waiting(now + wait(item.failures, seed ^ id));
         item.failures = item.failures.saturating_add(1);
-        item.refused |= !away;
         false
     }
 
     /// A write of manifests went well: the store is there.
     pub fn succeeded(&mut self, now: Duration) {
         self.streak = 0;
+        self.last_success = Some(now);
         if self.away.take().is_some() {
             self.asked = 0;
             for item in self.items.values_mut() {
@@ -187,18 +198,18 @@ impl Queue {
 
     /// The oldest object that only the recording wants and that is not under way: what a full spool sheds first.
     pub fn oldest_late(&self) -> Option<u64> {
-        self.items.iter().find(|(_, i)| i.purpose == For::Recording && i.state != State::UnderWay).map(|(&id, _)| id)
+        self.items.iter().find(|(_, i)| i.purpose == For::Recording && !i.is_under_way()).map(|(&id, _)| id)
     }
 
     /// When [`Queue::next`] may have something to give although nothing happened.
     pub fn poll_timeout(&self) -> Option<Duration> {
         if self.away.is_some() {
-            let asking = self.items.values().any(|i| i.state == State::UnderWay);
+            let asking = self.items.values().any(Item::is_under_way);
             return (!asking && !self.items.is_empty()).then_some(self.ask_at);
         }
         let waiting = |i: &Item| match i.state {
             State::Waiting(at) if i.failures > 0 => Some(at),
-            State::Waiting(_) | State::UnderWay => None,
+            State::Waiting(_) | State::UnderWay(_) => None,
         };
         self.items.values().filter_map(waiting).min()
     }

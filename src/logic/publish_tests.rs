@@ -30,14 +30,27 @@ fn one_that_failed_goes_again_after_a_while_and_its_row_is_not_excused() {
     q.add(1, 0, 1, ms(0));
     assert!(!q.excuses(7) && q.excuses(0));
     assert_eq!(all(&mut q, ms(0)), [0, 1]);
-    assert!(!q.finished(0, Outcome::Failed, ms(10)));
     assert!(q.finished(1, Outcome::Stored, ms(10)));
+    assert!(!q.finished(0, Outcome::Failed, ms(10)));
     assert!(!q.excuses(0), "the store took another one and refused this one");
     let at = q.poll_timeout().unwrap();
     assert!((ms(160)..=ms(210)).contains(&at), "{at:?}");
     assert!(all(&mut q, at - ms(1)).is_empty());
     assert_eq!(all(&mut q, at), [0]);
     assert!(!q.is_away());
+}
+
+#[test]
+fn failures_without_a_success_beside_them_refuse_nothing() {
+    let mut q = Queue::new(1);
+    q.add(0, 0, 1, ms(0));
+    q.add(1, 1, 1, ms(0));
+    q.succeeded(ms(5));
+    assert_eq!(all(&mut q, ms(10)), [0, 1]);
+    // Both hung for as long as the store lets them: an outage whose third failure is still to come.
+    q.finished(0, Outcome::Failed, ms(6000));
+    q.finished(1, Outcome::Failed, ms(6000));
+    assert!(!q.is_away() && q.excuses(0) && q.excuses(1));
 }
 
 #[test]

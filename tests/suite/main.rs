@@ -14,9 +14,12 @@ mod hostile;
 #[cfg(feature = "gst")]
 mod http;
 #[cfg(feature = "gst")]
+mod outage;
+#[cfg(feature = "gst")]
 mod push;
 mod raw_rtmp;
 mod rtmp;
 #[cfg(feature = "gst")]
 mod s3;
+#[cfg(feature = "gst")]
 mod takeover;
