@@ -101,6 +101,9 @@ pub struct Settings {
     /// Where caches lie [weir-state].
     #[arg(long, value_name = "DIR")]
     state_dir: Option<String>,
+    /// Folder in which objects wait on disk until they are durable in the store [none: in memory].
+    #[arg(long, value_name = "DIR")]
+    spool: Option<String>,
     /// Any other setting of the file: `--set reconnect_grace=5`, `--set limits.idle_ms=3000`.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
@@ -122,11 +125,12 @@ impl Settings {
             ("region", &self.region),
             ("worker", &self.worker),
             ("state_dir", &self.state_dir),
+            ("spool.dir", &self.spool),
         ];
         let mut out: Vec<Setting> = named
             .into_iter()
             .filter_map(|(key, text)| {
-                let origin = format!("--{}", key.replace('_', "-"));
+                let origin = format!("--{}", key.split('.').next().unwrap_or(key).replace('_', "-"));
                 Some(Setting { origin, key: key.into(), text: text.clone()? })
             })
             .collect();

@@ -71,12 +71,45 @@ pub struct Config {
     /// What becomes of live sessions when the worker is told to stop: `hand-over` leaves their playlists open for another worker, `end` ends them,
     /// `auto` hands over where the store is a bucket. Default `auto`.
     pub on_drain: OnDrain,
+    /// Objects on disk until they are durable.
+    pub spool: SpoolSettings,
     /// Software encoders.
     pub software: Software,
     /// Codec processes.
     pub codec: Codec,
     /// The RTMP listener's limits.
     pub limits: Limits,
+}
+
+/// The spool's settings.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SpoolSettings {
+    /// Folder in which each worker has one of its own name. Empty: segments wait for the store in memory, 64 MiB for each stream.
+    pub dir: PathBuf,
+    /// MiB that it may hold. Default 20480: ten minutes of 25 streams (286 Mbit/s).
+    pub limit_mib: u32,
+    /// What happens to a stream when it is full: `live-only` goes on with what fits into memory, `refuse` ends it.
+    pub full: SpoolFull,
+    /// Sync each object to the disk: it then survives a power cut too. Default no.
+    pub sync: bool,
+}
+
+/// What happens to a stream when the spool is full.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum SpoolFull {
+    /// It goes on in memory; what does not fit there becomes a gap.
+    #[default]
+    LiveOnly,
+    /// Its publisher is told, and disconnected.
+    Refuse,
+}
+
+impl Default for SpoolSettings {
+    fn default() -> Self {
+        Self { dir: PathBuf::new(), limit_mib: 20_480, full: SpoolFull::LiveOnly, sync: false }
+    }
 }
 
 /// x264's settings.
@@ -173,6 +206,7 @@ impl Default for Config {
             max_streams: 64,
             drain: 5,
             on_drain: OnDrain::Auto,
+            spool: SpoolSettings::default(),
             software: Software::default(),
             codec: Codec::default(),
             limits: Limits::default(),
@@ -359,6 +393,7 @@ impl Config {
         range("software.threads", self.software.threads.into(), 1, 16)?;
         range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;
         range("max_streams", self.max_streams, 1, 10_000)?;
+        range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
         range("codec.warm", self.codec.warm, 0, 64)?;
         let loopback = [self.rtmp, self.http, self.admin].iter().all(|a| a.ip().is_loopback());
         match (self.open, self.keys.is_empty()) {

@@ -7,6 +7,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod backfill;
 pub mod blame;
 pub mod claim;
 pub mod clock;
@@ -23,5 +24,6 @@ pub mod reaper;
 pub mod report;
 pub mod secret;
 pub mod session;
+pub mod spool;
 pub mod store;
 pub mod worker;

@@ -9,9 +9,10 @@ use tokio::net::TcpListener;
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
+use weir::backfill::backfill;
 use weir::clock::Clock;
 use weir::codecs::Codecs;
-use weir::config::{self, Config, EncoderChoice, Open};
+use weir::config::{self, Config, EncoderChoice, Open, SpoolFull};
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
@@ -20,6 +21,7 @@ use weir::push;
 use weir::report::http::{self, VERSION};
 use weir::secret::Secret;
 use weir::session::Context;
+use weir::spool::Spool;
 use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
 
@@ -246,6 +248,21 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The worker's own spool, with what dead workers left beside it.
+fn open_spool(config: &Config) -> Result<Option<Arc<Spool>>, Fatal> {
+    let s = &config.spool;
+    if s.dir.as_os_str().is_empty() {
+        return Ok(None);
+    }
+    let unusable = |e| Fatal::new(exit::STORE, anyhow::Error::new(e));
+    let spool = Spool::open(&s.dir, &config.worker, u64::from(s.limit_mib) << 20, s.sync).map_err(unusable)?;
+    let adopted = spool.adopt_orphans().map_err(unusable)?;
+    if adopted > 0 {
+        tracing::info!(objects = adopted, "adopted from the spools of dead workers");
+    }
+    Ok(Some(Arc::new(spool)))
+}
+
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
 }
@@ -281,6 +298,7 @@ async fn serve(
     if let Some(reason) = &unfenced {
         tracing::warn!("{reason}; going on, because unfenced_store is set");
     }
+    let spool = open_spool(&config)?;
     let codecs = match encoder.name {
         "none" => None,
         _ => {
@@ -297,6 +315,8 @@ async fn serve(
     let server = Arc::new(server);
     let context = Context {
         clock,
+        spool: spool.clone(),
+        refuse_when_full: config.spool.full == SpoolFull::Refuse,
         janitor: Janitor::start(Arc::clone(&store)),
         store,
         codecs,
@@ -308,6 +328,9 @@ async fn serve(
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
+    if let Some(spool) = spool {
+        tokio::spawn(backfill(spool, Arc::clone(&worker.context.store)));
+    }
     let public = http::public(Arc::clone(&worker));
     let admin = http::admin(Arc::clone(&worker));
     tokio::spawn(async move { axum::serve(http_listener, public).await });
@@ -321,7 +344,11 @@ async fn serve(
         tracing::info!("stopped");
         Ok(())
     } else {
-        Err(Fatal::new(exit::DRAIN, anyhow!("streams were not written to their end before the drain deadline")))
+        let kept = match &worker.context.spool {
+            Some(spool) => format!("{} bytes stay in the spool for the next run", spool.bytes()),
+            None => "what was not in the store is lost: there is no spool".to_owned(),
+        };
+        Err(Fatal::new(exit::DRAIN, anyhow!("streams were not written to their end before the drain deadline; {kept}")))
     }
 }
 

@@ -21,9 +21,10 @@ use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, ObjectKey, SessionId, StreamId};
 use crate::logic::publish::Outcome;
-use crate::logic::stream::{Output, Past, Put, Setup, Status, Stream, WriterName};
+use crate::logic::stream::{Now, Output, Past, Put, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::{Manifests, WriteError};
+use crate::spool::{self, Spool};
 use crate::store::{Store, checksum};
 
 /// What the worker asks of a session.
@@ -66,6 +67,10 @@ pub struct Context {
     pub clock: Clock,
     /// Where objects go.
     pub store: Arc<Store>,
+    /// Where objects wait for the store, if on disk.
+    pub spool: Option<Arc<Spool>>,
+    /// A stream that finds no room there is ended.
+    pub refuse_when_full: bool,
     /// Where deletions wait.
     pub janitor: Janitor,
     /// Codec processes, where there are any.
@@ -98,6 +103,19 @@ impl std::fmt::Debug for Opening {
     }
 }
 
+/// Objects in memory, or on disk.
+struct Held {
+    objects: Vec<(ObjectKey, Option<Bytes>)>,
+    in_memory: u64,
+    on_disk: bool,
+}
+
+/// An object that is on disk stays in memory as well while so little is there: most are durable before anybody asks the disk for them.
+const BESIDE_SPOOL: u64 = 8 << 20;
+
+/// Objects of recordings only that are given up at once for one that finds no room.
+const SHED_AT_ONCE: usize = 8;
+
 struct Uploaded {
     id: u64,
     outcome: Outcome,
@@ -121,8 +139,11 @@ struct Shell {
     queued: VecDeque<(ToCodec, Bytes)>,
     manifests: Arc<Mutex<Manifests>>,
     /// Objects that are not durable.
-    held: BTreeMap<u64, Put>,
+    held: BTreeMap<u64, Held>,
+    /// Bytes of them that are in memory.
     held_bytes: u64,
+    /// The spool had no room for the last object.
+    spool_full: bool,
     refused: bool,
 }
 
@@ -189,6 +210,7 @@ fn is_kept(prefix: &str) -> bool {
 }
 
 async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
+    let mut keeps = FuturesUnordered::new();
     let mut uploads = FuturesUnordered::new();
     let mut manifests = FuturesUnordered::new();
     let mut starts = FuturesUnordered::new();
@@ -210,10 +232,11 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                     starts.push(start(shell.context.codecs.clone()));
                 }
                 Output::Codec(command) => shell.command(command),
-                Output::Keep(put) => shell.keep(put),
+                Output::Keep(put) => keeps.extend(shell.keep(put)),
                 Output::Upload(id) => {
-                    if let Some(put) = shell.held.get(&id) {
-                        uploads.push(upload(Arc::clone(&shell.context.store), id, put.objects.clone()));
+                    if let Some(held) = shell.held.get(&id) {
+                        let (store, spool) = (Arc::clone(&shell.context.store), shell.context.spool.clone());
+                        uploads.push(upload(store, spool, id, held.objects.clone()));
                     }
                 }
                 Output::Forget(ids) => ids.iter().for_each(|id| shell.forget(*id)),
@@ -223,6 +246,9 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 Output::Note(note) => tracing::info!(stream = %shell.id, "{}", note.text),
                 Output::Refuse(reason) => shell.refuse(&reason),
                 Output::Over => {
+                    // Of a fenced writer without a recording: nobody will ever ask for them.
+                    let left: Vec<u64> = shell.held.keys().copied().collect();
+                    left.into_iter().for_each(|id| shell.forget(id));
                     tracing::info!(stream = %shell.id, "session over");
                     return;
                 }
@@ -233,6 +259,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
             packet = next_packet(&mut shell.publisher) => shell.packet(packet),
             Some(started) = starts.next() => shell.started(started),
             event = next_event(&mut shell.codec) => shell.codec_event(event),
+            Some(spooled) = keeps.next() => shell.spooled(spooled),
             Some(uploaded) = uploads.next() => shell.uploaded(uploaded),
             Some(written) = manifests.next() => shell.written(written),
             request = control.recv() => match request {
@@ -266,8 +293,42 @@ async fn start(codecs: Option<Codecs>) -> Result<Process, String> {
     }
 }
 
-async fn upload(store: Arc<Store>, id: u64, objects: Vec<(ObjectKey, Bytes)>) -> Uploaded {
+struct Spooled {
+    id: u64,
+    keys: Vec<ObjectKey>,
+    outcome: Result<(), spool::Error>,
+}
+
+async fn spool_all(spool: Arc<Spool>, id: u64, objects: Vec<(ObjectKey, Bytes)>) -> Spooled {
+    let keys = objects.iter().map(|(key, _)| key.clone()).collect();
     for (key, body) in objects {
+        if let Err(e) = spool.write(&key, body).await {
+            return Spooled { id, keys, outcome: Err(e) };
+        }
+    }
+    Spooled { id, keys, outcome: Ok(()) }
+}
+
+async fn unspool(spool: Arc<Spool>, keys: Vec<ObjectKey>) {
+    for key in keys {
+        if let Err(error) = spool.remove(&key).await {
+            tracing::warn!(%error, "object stays in the spool");
+        }
+    }
+}
+
+async fn upload(store: Arc<Store>, spool: Option<Arc<Spool>>, id: u64, objects: Vec<(ObjectKey, Option<Bytes>)>) -> Uploaded {
+    for (key, body) in objects {
+        let body = match (body, &spool) {
+            (Some(body), _) => body,
+            (None, Some(spool)) => match spool.read(&key).await {
+                Ok(Some(body)) => body,
+                // An init segment that another put has brought to the store meanwhile.
+                Ok(None) => continue,
+                Err(e) => return Uploaded { id, outcome: Outcome::Lost, reason: e.to_string() },
+            },
+            (None, None) => continue,
+        };
         if let Err(e) = store.put_new(&key, body).await {
             let outcome = if e.retry() { Outcome::Failed } else { Outcome::Lost };
             return Uploaded { id, outcome, reason: e.to_string() };
@@ -303,12 +364,13 @@ impl Shell {
             manifests: Arc::new(Mutex::new(claimed.manifests)),
             held: BTreeMap::new(),
             held_bytes: 0,
+            spool_full: false,
             refused: false,
             context,
         }
     }
 
-    fn keep(&mut self, put: Put) {
+    fn keep(&mut self, put: Put) -> Option<impl Future<Output = Spooled> + use<>> {
         let now = self.now();
         let bytes: u64 = put.objects.iter().map(|(_, body)| body.len() as u64).sum();
         let id = put.id;
@@ -316,18 +378,71 @@ impl Shell {
             // What was made, for who compares it with what came to the store.
             tracing::debug!(target: "weir::produced", stream = %self.id, %key, bytes = body.len(), crc32 = checksum(body), "made");
         }
-        if self.held_bytes + bytes > KEPT_IN_MEMORY {
+        self.held_bytes += bytes;
+        let objects = put.objects.iter().map(|(key, body)| (key.clone(), Some(body.clone()))).collect();
+        self.held.insert(id, Held { objects, in_memory: bytes, on_disk: false });
+        match &self.context.spool {
+            Some(spool) => Some(spool_all(Arc::clone(spool), id, put.objects)),
+            None => {
+                self.kept_in_memory(id, now);
+                None
+            }
+        }
+    }
+
+    fn kept_in_memory(&mut self, id: u64, now: Now) {
+        if self.held_bytes > KEPT_IN_MEMORY {
+            self.forget(id);
             self.stream.kept(id, Err("the store is behind and there is no room to wait for it".into()), now);
+        } else {
+            self.stream.kept(id, Ok(()), now);
+        }
+    }
+
+    /// The spool has the objects, or has no room.
+    fn spooled(&mut self, Spooled { id, keys, outcome }: Spooled) {
+        let now = self.now();
+        if let (false, Some(spool)) = (self.held.contains_key(&id), &self.context.spool) {
+            // Given up while it was written.
+            tokio::spawn(unspool(Arc::clone(spool), keys));
             return;
         }
-        self.held_bytes += bytes;
-        self.held.insert(id, put);
-        self.stream.kept(id, Ok(()), now);
+        match outcome {
+            Ok(()) => {
+                if std::mem::take(&mut self.spool_full) {
+                    tracing::info!(stream = %self.id, "the spool has room again");
+                }
+                if let Some(held) = self.held.get_mut(&id) {
+                    held.on_disk = true;
+                    if self.held_bytes > BESIDE_SPOOL {
+                        held.objects.iter_mut().for_each(|(_, body)| *body = None);
+                        self.held_bytes -= std::mem::take(&mut held.in_memory);
+                    }
+                }
+                self.stream.kept(id, Ok(()), now);
+            }
+            Err(e) => {
+                for _ in 0..SHED_AT_ONCE {
+                    let Some(given_up) = self.stream.shed() else { break };
+                    self.forget(given_up);
+                }
+                if !std::mem::replace(&mut self.spool_full, true) {
+                    tracing::warn!(stream = %self.id, "{e}");
+                }
+                self.kept_in_memory(id, now);
+                if self.context.refuse_when_full && self.publisher.is_some() {
+                    self.refuse(&format!("nothing more can be kept: {e}"));
+                }
+            }
+        }
     }
 
     fn forget(&mut self, id: u64) {
-        if let Some(put) = self.held.remove(&id) {
-            self.held_bytes -= put.objects.iter().map(|(_, body)| body.len() as u64).sum::<u64>();
+        let Some(held) = self.held.remove(&id) else { return };
+        self.held_bytes -= held.in_memory;
+        if let (Some(spool), true) = (&self.context.spool, held.on_disk) {
+            let keys = held.objects.into_iter().map(|(key, _)| key).collect();
+            tokio::spawn(unspool(Arc::clone(spool), keys));
         }
     }
 

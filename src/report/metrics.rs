@@ -11,6 +11,7 @@ use prometheus_client::registry::Registry;
 
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::stream::Status;
+use crate::spool::Spool;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -29,10 +30,11 @@ struct OfCause {
 }
 
 /// The whole page.
-pub fn render(statuses: &[Status], rtmp: &Stats) -> Result<String, std::fmt::Error> {
+pub fn render(statuses: &[Status], rtmp: &Stats, spool: Option<&Spool>) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     rungs(&mut registry, statuses);
+    publishing(&mut registry, statuses, spool);
     listener(&mut registry, rtmp);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -86,6 +88,34 @@ fn rungs(registry: &mut Registry, statuses: &[Status]) {
     registry.register("realtime_ratio", "Encoded seconds per second", speed);
 }
 
+fn publishing(registry: &mut Registry, statuses: &[Status], spool: Option<&Spool>) {
+    let lag = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
+    let exposed = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
+    let waiting = Family::<OfStream, Gauge>::default();
+    let away = Family::<OfStream, Gauge>::default();
+    for s in statuses {
+        let label = OfStream { stream: s.id.clone() };
+        lag.get_or_create(&label).set(s.publishing.lag_seconds);
+        exposed.get_or_create(&label).set(s.publishing.rpo_seconds);
+        waiting.get_or_create(&label).set(i64::try_from(s.publishing.waiting_bytes).unwrap_or(i64::MAX));
+        away.get_or_create(&label).set(s.publishing.store_away.into());
+    }
+    registry.register("publish_lag_seconds", "How long the oldest object has waited for the store", lag);
+    registry.register("rpo_seconds", "Seconds of video that would be lost if this node died now", exposed);
+    registry.register("publish_waiting_bytes", "Bytes that are not durable in the store", waiting);
+    registry.register("store_away", "1 while the store does not answer", away);
+    if let Some(spool) = spool {
+        gauge(registry, "spool_bytes", "Bytes in the spool", spool.bytes());
+        gauge(registry, "spool_limit_bytes", "Bytes that the spool may hold", spool.limit());
+        gauge(
+            registry,
+            "spool_oldest_seconds",
+            "Age of the oldest object in the spool",
+            spool.oldest().map_or(0, |a| a.as_secs()),
+        );
+    }
+}
+
 fn listener(registry: &mut Registry, rtmp: &Stats) {
     gauge(registry, "rtmp_connections_open", "RTMP connections", rtmp.open());
     counter(registry, "rtmp_connections", "RTMP connections so far", rtmp.connections());
@@ -104,7 +134,7 @@ mod tests {
 
     #[test]
     fn an_idle_worker_has_metrics() {
-        let text = render(&[], &Stats::default()).unwrap();
+        let text = render(&[], &Stats::default(), None).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -119,6 +119,85 @@ fn an_answer_that_is_lost_is_not_taken_for_a_rival() {
     assert!(log.iter().all(|l| !l.contains("taken over")), "{log:#?}");
 }
 
+/// The flag's value must live as long as the test.
+fn spool(folder: &tempfile::TempDir) -> String {
+    folder.path().join("spool").display().to_string()
+}
+
+#[test]
+fn a_worker_that_is_killed_while_the_store_is_away_finishes_its_spool_when_it_is_back() {
+    let file = Clip { seconds: 20, ..SMALL }.file();
+    let _machine = beside_others();
+    let server = Server::start();
+    let proxy = FaultProxy::start(server.address);
+    let folder = tempfile::tempdir().unwrap();
+    let dir = spool(&folder);
+    let a = worker(&proxy, &["--worker", "a", "--spool", &dir]);
+    let mut publisher = Publisher::start(&file, &a, "anna");
+    players::segments(&a, "anna", 2);
+    proxy.set(Mode::Down);
+    players::segments(&a, "anna", 6);
+    // It is locked as long as its worker lives.
+    let second = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
+        .args(["run", "--open", "--ladder", "none", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["--worker", "a", "--spool", &dir, "--store", &format!("folder:{}", folder.path().display())])
+        .output()
+        .unwrap();
+    let said = String::from_utf8_lossy(&second.stderr);
+    assert_eq!(second.status.code(), Some(4), "{said}");
+    assert!(said.contains("is in use by process") && said.contains(&a.pid().to_string()), "{said}");
+    let made = made(&a);
+    drop(a);
+    publisher.outcome();
+    let lost = made.keys().filter(|key| server.object(key).is_none()).count();
+    assert!(lost > 6, "the outage kept them from the bucket");
+    proxy.set(Mode::Pass);
+    // Another worker on the same disk, as after a pod was replaced.
+    let b = worker(&proxy, &["--worker", "b", "--spool", &dir]);
+    b.logged("adopted from the spools of dead workers");
+    b.logged("what an earlier run left in the spool is in the store");
+    // The last ones were just being written when the worker was killed.
+    let there = made.iter().filter(|(key, _)| server.object(key).is_some()).map(|(k, s)| (k.clone(), s.clone())).collect();
+    all_there(&server, &there);
+    assert!(made.len() - there.len() <= 3, "{made:?} {there:?}");
+    assert!(server.keys("seg/").len() >= there.len());
+    b.stop();
+}
+
+#[test]
+fn a_full_spool_ends_the_stream_with_a_reason_or_goes_on_in_memory() {
+    let file = Clip { seconds: 20, kbps: 1500, ..SMALL }.file();
+    let _machine = beside_others();
+    let server = Server::start();
+    for refuse in [true, false] {
+        let proxy = FaultProxy::start(server.address);
+        let folder = tempfile::tempdir().unwrap();
+        let dir = spool(&folder);
+        let policy = format!("spool.full={}", if refuse { "refuse" } else { "live-only" });
+        let worker = worker(&proxy, &["--spool", &dir, "--set", "spool.limit_mib=1", "--set", &policy]);
+        let mut publisher = Publisher::start(&file, &worker, "anna");
+        players::segments(&worker, "anna", 2);
+        proxy.set(Mode::Down);
+        worker.logged("spool is full");
+        let mut other = Publisher::start(&file, &worker, "berta");
+        worker.logged("the store is behind and the spool is nearly full");
+        assert!(!other.outcome().0.success());
+        if refuse {
+            worker.logged("source refused: nothing more can be kept: spool is full");
+            assert!(!publisher.outcome().0.success());
+        }
+        proxy.set(Mode::Pass);
+        if !refuse {
+            publisher.finish();
+        }
+        worker.over("anna");
+        let made = made(&worker);
+        all_there(&server, &made);
+        until("an empty spool", || worker.get("metrics").text().contains("weir_spool_bytes 0\n").then_some(()));
+        worker.stop();
+    }
+}
+
 #[test]
 fn a_store_that_is_away_when_a_publisher_comes_says_so() {
     let file = SMALL.file();

@@ -474,6 +474,14 @@ impl Stream {
         self.settle(now);
     }
 
+    /// The spool is full: the oldest object that only a recording wants is given up for it, if there is one.
+    pub fn shed(&mut self) -> Option<u64> {
+        let id = self.queue.oldest_late()?;
+        self.queue.drop(id);
+        self.shelf.stored(id, false);
+        Some(id)
+    }
+
     fn give_up(&mut self, id: u64, reason: &str) {
         self.queue.drop(id);
         if let Some(done) = self.shelf.stored(id, false) {

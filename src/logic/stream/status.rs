@@ -5,6 +5,7 @@ use serde::Serialize;
 use super::{Now, Stream};
 use crate::logic::playlist::Format;
 use crate::logic::stream::tracks::Role;
+use crate::logic::time::MediaTime;
 
 /// One stream.
 #[derive(Debug, Clone, Serialize)]
@@ -25,6 +26,19 @@ pub struct Status {
     pub segments: u64,
     pub gaps: u64,
     pub discontinuities: u64,
+    pub epoch: u32,
+    pub publishing: Publishing,
+}
+
+/// How far the store is behind.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as below")]
+pub struct Publishing {
+    pub store_away: bool,
+    pub waiting: usize,
+    pub waiting_bytes: u64,
+    pub lag_seconds: f64,
+    pub rpo_seconds: f64,
 }
 
 /// Addresses on the worker's own HTTP server.
@@ -89,7 +103,7 @@ fn thousandths(n: u64) -> f64 {
 
 impl Stream {
     /// A picture of the stream now. `publisher` and `codec_pid` are the shell's.
-    pub fn status(&self, publisher: Option<String>, codec_pid: Option<u32>, _now: Now) -> Status {
+    pub fn status(&self, publisher: Option<String>, codec_pid: Option<u32>, now: Now) -> Status {
         let state = if self.over {
             "ended"
         } else if self.lifecycle.is_over() {
@@ -134,7 +148,22 @@ impl Stream {
             gaps: rungs.iter().map(|r| r.gaps).sum(),
             rungs,
             discontinuities: self.discontinuities,
+            epoch: self.setup.writer.epoch,
+            publishing: Publishing {
+                store_away: self.queue.is_away(),
+                waiting: self.queue.len(),
+                waiting_bytes: self.queue.bytes(),
+                lag_seconds: thousandths(u64::try_from(self.queue.lag(now.mono).as_millis()).unwrap_or(u64::MAX)),
+                rpo_seconds: thousandths(self.exposed().millis().max(0).unsigned_abs()),
+            },
         }
+    }
+
+    /// Media that came and that no playlist names yet: what would be lost if this node died now, with its disk.
+    fn exposed(&self) -> MediaTime {
+        let Some(window) = self.window.as_ref().filter(|_| !self.over) else { return MediaTime::ZERO };
+        let named = window.named_until().or_else(|| self.decision.as_ref()?.cuts.first().map(|c| c.start));
+        self.timeline.end() - named.unwrap_or(MediaTime::ZERO)
     }
 
     fn warnings(&self, has_audio: bool) -> Vec<String> {
@@ -149,6 +178,9 @@ impl Stream {
             }
         }
         out.extend(advice);
+        if self.queue.is_away() {
+            out.push("the store does not answer: viewers wait, and what is sent is kept for it".into());
+        }
         if self.timeline.jumps() > 0 {
             out.push(format!("the publisher's clock jumped {} times", self.timeline.jumps()));
         }
