@@ -9,8 +9,11 @@ use std::time::Duration;
 
 use harness::accident::{self, SEGMENT};
 use harness::clip::{Clip, LADDER, SMALL};
+use harness::fault_proxy::{FaultProxy, Mode};
+use harness::outage::{self, through, whole};
 use harness::players::{self, Play};
 use harness::publisher::Publisher;
+use harness::s3_server::Server;
 use harness::track::Track;
 use harness::watch::Watch;
 use harness::worker::{SMALL_LADDER, Worker};
@@ -93,4 +96,79 @@ fn a_window_slides_and_the_store_forgets() {
         assert!(seen.tracks[name].segments.len() <= 6, "{name}: {:?}", seen.tracks[name]);
     }
     Arc::into_inner(worker).expect("the watch is over").stop();
+}
+
+#[test]
+fn a_store_that_refuses_every_third_put_costs_nothing() {
+    let (_server, seen, _, faults) = through(Mode::Status { code: 503, name: "SlowDown", every: 3 }, 6, &[]);
+    assert!(faults > 5, "{faults}");
+    whole(&seen, 8);
+}
+
+#[test]
+fn connections_that_break_and_bytes_that_change_cost_nothing() {
+    let (_server, seen, _, faults) = through(Mode::Reset { every: 3 }, 6, &[]);
+    assert!(faults > 5, "{faults}");
+    whole(&seen, 8);
+    let (_server, seen, _, faults) = through(Mode::Corrupt { every: 3 }, 6, &[]);
+    assert!(faults > 5, "{faults}");
+    whole(&seen, 8);
+}
+
+#[test]
+fn a_slow_store_makes_viewers_wait_and_nothing_else() {
+    // A segment of the source takes four seconds to send, and one is made every two; several go at once.
+    let (_server, seen, log, _) = through(Mode::Slow(40_000), 20, &[]);
+    whole(&seen, 15);
+    assert!(log.iter().all(|l| !l.contains("does not answer")), "slow is not away: {log:#?}");
+}
+
+/// Six times the live window: what left it is skipped in the playlists and kept for the recording.
+#[test]
+fn a_minute_without_a_store_loses_nothing_of_a_recording() {
+    let folder = tempfile::tempdir().unwrap();
+    let dir = folder.path().display().to_string();
+    let flags = ["--spool", &dir, "--set", "window=10", "--set", "record=true", "--set", "replicate=none"];
+    for mode in [Mode::Down, Mode::Hang, Mode::Status { code: 500, name: "InternalError", every: 1 }] {
+        let (server, seen, _, _) = through(mode, 60, &flags);
+        assert!(server.keys("seg/lk/").len() >= 3 * 35, "{mode:?}");
+        for (track, media) in &seen.tracks {
+            assert!(media.gaps().is_empty(), "{mode:?} {track}: {:?}", media.gaps());
+            let listed: Vec<u64> = seen.listed.keys().filter(|(t, _)| t == track).map(|(_, n)| *n).collect();
+            assert_eq!(listed.last(), Some(&34), "{mode:?} {track}: both sequences went on");
+            let skipped = listed.windows(2).map(|n| n[1] - n[0] - 1).sum::<u64>();
+            assert!((15..=30).contains(&skipped), "{mode:?} {track}: {listed:?}");
+        }
+    }
+}
+
+/// The store stops answering after the n-th write of a session, and the worker is killed: whatever was written, another one goes on with it.
+#[test]
+fn a_worker_that_is_killed_between_two_writes_is_followed() {
+    let file = Clip { seconds: 12, ..SMALL }.file();
+    let _machine = alone();
+    for writes in [1, 2, 4, 5, 7, 9, 10, 12, 15] {
+        let server = Server::start();
+        let proxy = FaultProxy::start(server.address);
+        let (a, b) = (outage::worker(&proxy, &["--worker", "a"]), outage::onlooker(&server, harness::worker::SMALL_LADDER));
+        let watch = Watch::start(&b, "anna");
+        proxy.set(Mode::HangAfter(writes));
+        let mut first = Publisher::start(&file, &a, "anna");
+        until("the last write", || (proxy.faults() > 0).then_some(()));
+        players::segments(&a, "anna", 2);
+        drop(a);
+        first.outcome();
+        Publisher::start(&file, &b, "anna").finish();
+        let seen = watch.finish();
+        let numbers = |track: &str| seen.listed.keys().filter(|(t, _)| t == track).map(|(_, n)| *n).collect::<Vec<_>>();
+        let all = numbers("audio");
+        assert!(all.len() >= 6 && all.windows(2).all(|n| n[1] == n[0] + 1), "after {writes} writes: {all:?}");
+        for track in ["src", "240p"] {
+            assert_eq!(numbers(track), all, "after {writes} writes");
+        }
+        let behind =
+            |track: &str| seen.tracks[track].segments.iter().filter(|s| s.discontinuity).map(|s| s.number).collect::<Vec<_>>();
+        assert_eq!(behind("src"), behind("audio"), "after {writes} writes");
+        Arc::into_inner(b).expect("the watch is over").stop();
+    }
 }

@@ -1,83 +1,13 @@
 //! The store is away, slow, refuses, breaks, lies: afterwards everything that was made is in the bucket, byte for byte, and no playlist ever named
 //! what was not there.
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
-
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::fault_proxy::{FaultProxy, Mode};
+use crate::harness::outage::{all_there, made, through, whole, worker};
 use crate::harness::players;
 use crate::harness::publisher::Publisher;
-use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
-use crate::harness::watch::{Seen, Watch};
-use crate::harness::worker::{SMALL_LADDER, Worker};
+use crate::harness::s3_server::Server;
 use crate::harness::{beside_others, until};
-
-pub fn worker(proxy: &FaultProxy, more: &[&str]) -> Worker {
-    let (store, endpoint) = (format!("store=s3://{BUCKET}"), proxy.endpoint());
-    let flags = ["--open", "--ladder", SMALL_LADDER, "--set", "reconnect_grace=1", "--set", &store, "--set", &endpoint];
-    let environment = [&CREDENTIALS[..], &[("WEIR_LOG", "info,weir::produced=debug")]].concat();
-    Worker::start_with(&[&flags[..], more].concat(), &environment)
-}
-
-/// A worker that reads the bucket past the proxy, for who watches.
-fn onlooker(server: &Server) -> Arc<Worker> {
-    let (store, endpoint) = (format!("store=s3://{BUCKET}"), server.endpoint());
-    Arc::new(Worker::start_with(&["--open", "--ladder", "none", "--set", &store, "--set", &endpoint], &CREDENTIALS))
-}
-
-/// What the worker says that it made: key to checksum.
-pub fn made(worker: &Worker) -> BTreeMap<String, String> {
-    let field = |line: &str, name: &str| {
-        let from = line.find(&format!(" {name}="))? + name.len() + 2;
-        Some(line[from..].split_whitespace().next()?.trim_matches('"').to_owned())
-    };
-    let log = worker.log();
-    log.iter().filter(|l| l.contains(" DEBUG made ")).map(|l| (field(l, "key").unwrap(), field(l, "crc32").unwrap())).collect()
-}
-
-/// Every object that was made is in the bucket as it was made.
-pub fn all_there(server: &Server, made: &BTreeMap<String, String>) {
-    assert!(made.len() > 6, "{made:?}");
-    for (key, sum) in made {
-        let (_, _, body) = server.object(key).unwrap_or_else(|| panic!("{key} is not in the bucket"));
-        assert_eq!(weir::store::checksum(&body), *sum, "{key}");
-    }
-}
-
-/// Publishes a clip; from its third segment on the fault is there for `seconds`.
-fn through(mode: Mode, seconds: u64, more: &[&str]) -> (Server, Seen, Vec<String>, u32) {
-    let clip = Clip { seconds: 10 + u32::try_from(seconds).unwrap(), ..SMALL };
-    let file = clip.file();
-    let _machine = beside_others();
-    let server = Server::start();
-    let proxy = FaultProxy::start(server.address);
-    let (worker, onlooker) = (worker(&proxy, more), onlooker(&server));
-    let watch = Watch::start(&onlooker, "anna");
-    let publisher = Publisher::start(&file, &worker, "anna");
-    players::segments(&worker, "anna", 3);
-    proxy.set(mode);
-    let until_segment = 3 + seconds / 2;
-    players::segments(&worker, "anna", until_segment);
-    proxy.set(Mode::Pass);
-    publisher.finish();
-    worker.over("anna");
-    let seen = watch.finish_sliding();
-    all_there(&server, &made(&worker));
-    let (log, faults) = (worker.log(), proxy.faults());
-    worker.stop();
-    (server, seen, log, faults)
-}
-
-/// Nothing was skipped and nothing is a gap.
-fn whole(seen: &Seen, segments: u64) {
-    for (track, media) in &seen.tracks {
-        assert!(media.gaps().is_empty(), "{track}: {:?}", media.gaps());
-        assert_eq!(media.sequence + media.segments.len() as u64, segments, "{track}");
-        let numbers: Vec<u64> = seen.listed.keys().filter(|(t, _)| t == track).map(|(_, n)| *n).collect();
-        assert_eq!(numbers, (0..segments).collect::<Vec<_>>(), "{track}");
-    }
-}
 
 #[test]
 fn a_store_that_is_away_for_ten_seconds_costs_nothing() {
@@ -92,23 +22,6 @@ fn a_store_that_never_answers_costs_nothing() {
     let (_server, seen, _, faults) = through(Mode::Hang, 12, &[]);
     assert!(faults > 0);
     whole(&seen, 11);
-}
-
-#[test]
-fn a_store_that_refuses_every_third_put_costs_nothing() {
-    let (_server, seen, _, faults) = through(Mode::Status { code: 503, name: "SlowDown", every: 3 }, 6, &[]);
-    assert!(faults > 5, "{faults}");
-    whole(&seen, 8);
-}
-
-#[test]
-fn connections_that_break_and_bytes_that_change_cost_nothing() {
-    let (_server, seen, _, faults) = through(Mode::Reset { every: 3 }, 6, &[]);
-    assert!(faults > 5, "{faults}");
-    whole(&seen, 8);
-    let (_server, seen, _, faults) = through(Mode::Corrupt { every: 3 }, 6, &[]);
-    assert!(faults > 5, "{faults}");
-    whole(&seen, 8);
 }
 
 #[test]

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 /// What happens to requests. `every`: to each n-th PUT; all other requests pass.
 #[derive(Debug, Clone, Copy, PartialEq)]
+#[allow(dead_code, reason = "the suite and the long tests use some each")]
 pub enum Mode {
     Pass,
     /// Nobody listens, and open connections end.

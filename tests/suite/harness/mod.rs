@@ -8,6 +8,7 @@ pub mod clip;
 pub mod decode;
 pub mod fault_proxy;
 pub mod manifest;
+pub mod outage;
 pub mod players;
 pub mod publisher;
 pub mod s3_server;
