@@ -635,8 +635,10 @@ impl Window {
         let mut tracks = self.tracks.clone();
         for (track, &(bytes, length)) in tracks.iter_mut().zip(&self.totals) {
             let ticks = length.0.unsigned_abs();
-            track.average_bitrate =
-                (ticks > 0).then(|| u64::try_from(u128::from(bytes) * 8 * 90_000 / u128::from(ticks)).unwrap_or(u64::MAX));
+            if ticks > 0 {
+                let average = u128::from(bytes) * 8 * 90_000 / u128::from(ticks);
+                track.average_bitrate = Some(u64::try_from(average).unwrap_or(u64::MAX));
+            }
         }
         Some(Snapshot {
             session: self.session.clone(),

@@ -126,7 +126,7 @@ async fn ready(State(worker): Shared) -> Response {
 
 async fn scrape(State(worker): Shared) -> Response {
     const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    match metrics::render(&worker.statuses().await, &worker.rtmp, worker.context.spool.as_deref()) {
+    match metrics::render(&worker.statuses().await, &worker.rtmp, &worker.context.store, worker.context.spool.as_deref()) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::stream::Status;
 use crate::spool::Spool;
+use crate::store::Store;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -25,16 +26,23 @@ struct OfRung {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfOperation {
+    operation: &'static str,
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: &'static str,
 }
 
 /// The whole page.
-pub fn render(statuses: &[Status], rtmp: &Stats, spool: Option<&Spool>) -> Result<String, std::fmt::Error> {
+pub fn render(statuses: &[Status], rtmp: &Stats, store: &Store, spool: Option<&Spool>) -> Result<String, std::fmt::Error> {
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     rungs(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
+    operations(&mut registry, store);
     listener(&mut registry, rtmp);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -116,6 +124,15 @@ fn publishing(registry: &mut Registry, statuses: &[Status], spool: Option<&Spool
     }
 }
 
+fn operations(registry: &mut Registry, store: &Store) {
+    let Some(tally) = store.tally() else { return };
+    let family = Family::<OfOperation, Counter>::default();
+    for (operation, result, count) in tally.counts() {
+        family.get_or_create(&OfOperation { operation, result }).inc_by(count);
+    }
+    registry.register("store_operations", "Requests to the bucket, by operation and result", family);
+}
+
 fn listener(registry: &mut Registry, rtmp: &Stats) {
     gauge(registry, "rtmp_connections_open", "RTMP connections", rtmp.open());
     counter(registry, "rtmp_connections", "RTMP connections so far", rtmp.connections());
@@ -134,7 +151,7 @@ mod tests {
 
     #[test]
     fn an_idle_worker_has_metrics() {
-        let text = render(&[], &Stats::default(), None).unwrap();
+        let text = render(&[], &Stats::default(), &Store::Memory(Default::default()), None).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
     }
 }

@@ -4,9 +4,10 @@ mod folder;
 mod memory;
 pub(crate) mod s3;
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 
@@ -115,6 +116,21 @@ pub enum SwapError {
     Failed(#[from] Error),
 }
 
+/// How often each operation came to what; for metrics.
+#[derive(Debug, Default)]
+pub struct Tally(Mutex<BTreeMap<(&'static str, &'static str), u64>>);
+
+impl Tally {
+    fn count(&self, operation: &'static str, result: &'static str) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner).entry((operation, result)).or_default() += 1;
+    }
+
+    /// `(operation, result, count)`.
+    pub fn counts(&self) -> Vec<(&'static str, &'static str, u64)> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().map(|(&(o, r), &n)| (o, r, n)).collect()
+    }
+}
+
 /// CRC-32 (ISO-HDLC, as `x-amz-checksum-crc32`) of an object, in hexadecimal.
 pub fn checksum(body: &[u8]) -> String {
     format!("{:08x}", crc32fast::hash(body))
@@ -140,6 +156,14 @@ impl Store {
         match location {
             Location::S3 { bucket, prefix } => S3::open(bucket, prefix, endpoint).await.map(|s| Self::S3(Box::new(s))),
             Location::Folder(dir) => Folder::open(dir.clone()).await.map(Self::Folder),
+        }
+    }
+
+    /// What its operations came to, where that is counted.
+    pub fn tally(&self) -> Option<&Tally> {
+        match self {
+            Self::S3(s) => Some(s.tally()),
+            Self::Folder(_) | Self::Memory(_) => None,
         }
     }
 

@@ -20,7 +20,7 @@ use aws_sdk_s3::types::ChecksumAlgorithm;
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
-use super::{Error, Found, Object, SwapError, Tag, Writer, cache_control, checksum, content_type};
+use super::{Error, Found, Object, SwapError, Tag, Tally, Writer, cache_control, checksum, content_type};
 use crate::logic::model::ObjectKey;
 
 /// Deadline to connect: three round trips across an ocean are under a second.
@@ -37,6 +37,7 @@ pub struct S3 {
     /// Empty, or with a slash at its end.
     prefix: String,
     healthy: AtomicBool,
+    tally: Tally,
 }
 
 /// An object as the proxy hands it on.
@@ -72,6 +73,7 @@ impl S3 {
             bucket: bucket.to_owned(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{}/", prefix.trim_matches('/')) },
             healthy: AtomicBool::new(true),
+            tally: Tally::default(),
         };
         store.list("live/").await.map_err(|e| Error::Unusable { store: format!("s3://{bucket}"), reason: e.to_string() })?;
         Ok(store)
@@ -79,6 +81,28 @@ impl S3 {
 
     fn key(&self, key: &ObjectKey) -> String {
         format!("{}{key}", self.prefix)
+    }
+
+    pub(super) fn tally(&self) -> &Tally {
+        &self.tally
+    }
+
+    /// Counts one request by what its answer was.
+    fn count<T, E>(&self, operation: &'static str, outcome: &Result<T, SdkError<E>>) {
+        let result = match outcome {
+            Ok(_) => "ok",
+            Err(SdkError::TimeoutError(_)) => "timeout",
+            Err(SdkError::DispatchFailure(_)) => "no_connection",
+            Err(e) => match e.raw_response().map(|r| r.status().as_u16()) {
+                Some(412 | 409) => "conflict",
+                Some(404) => "missing",
+                Some(401 | 403) => "denied",
+                Some(429 | 503) => "slow_down",
+                Some(500..) => "server_error",
+                _ => "failed",
+            },
+        };
+        self.tally.count(operation, result);
     }
 
     fn error<E: std::error::Error + 'static>(&self, operation: &'static str, key: &str, e: SdkError<E>) -> Error {
@@ -103,6 +127,7 @@ impl S3 {
 
     pub(super) async fn put(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
         let outcome = self.request(key, body).send().await;
+        self.count("put", &outcome);
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         outcome.map(|_| ()).map_err(|e| self.error("put", key.as_str(), e))
     }
@@ -110,6 +135,7 @@ impl S3 {
     pub(super) async fn put_new(&self, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
         let sum = checksum(&body);
         let outcome = self.request(key, body).if_none_match("*").metadata(SUM, &sum).send().await;
+        self.count("put", &outcome);
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         match outcome {
             Ok(_) => Ok(()),
@@ -139,6 +165,7 @@ impl S3 {
             None => request.if_none_match("*"),
         };
         let outcome = request.send().await;
+        self.count("swap", &outcome);
         self.healthy.store(outcome.is_ok(), Ordering::Relaxed);
         match outcome {
             Ok(put) => match put.e_tag {
@@ -158,7 +185,9 @@ impl S3 {
     }
 
     pub(super) async fn read(&self, key: &ObjectKey) -> Result<Option<Object>, Error> {
-        match self.client.get_object().bucket(&self.bucket).key(self.key(key)).send().await {
+        let outcome = self.client.get_object().bucket(&self.bucket).key(self.key(key)).send().await;
+        self.count("read", &outcome);
+        match outcome {
             Ok(object) => {
                 let found = found(object.e_tag(), object.metadata());
                 let found = found.ok_or_else(|| self.broken("read", key, "answered without an ETag"))?;
@@ -171,7 +200,9 @@ impl S3 {
     }
 
     pub(super) async fn head(&self, key: &ObjectKey) -> Result<Option<HeadObjectOutput>, Error> {
-        match self.client.head_object().bucket(&self.bucket).key(self.key(key)).send().await {
+        let outcome = self.client.head_object().bucket(&self.bucket).key(self.key(key)).send().await;
+        self.count("head", &outcome);
+        match outcome {
             Ok(there) => Ok(Some(there)),
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(self.error("head", key.as_str(), e)),
@@ -213,6 +244,7 @@ impl S3 {
 
     pub(super) async fn delete(&self, key: &ObjectKey) -> Result<(), Error> {
         let outcome = self.client.delete_object().bucket(&self.bucket).key(self.key(key)).send().await;
+        self.count("delete", &outcome);
         outcome.map(|_| ()).map_err(|e| self.error("delete", key.as_str(), e))
     }
 
@@ -221,6 +253,7 @@ impl S3 {
         let mut pages = self.client.list_objects_v2().bucket(&self.bucket).prefix(&full).into_paginator().send();
         let mut keys = Vec::new();
         while let Some(page) = pages.next().await {
+            self.count("list", &page);
             let page = page.map_err(|e| self.error("list", prefix, e))?;
             let ours = page.contents().iter().filter_map(|o| o.key()?.strip_prefix(&self.prefix).and_then(ObjectKey::parse));
             keys.extend(ours);

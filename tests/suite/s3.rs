@@ -4,6 +4,7 @@ use std::process::Command;
 
 use crate::harness::beside_others;
 use crate::harness::clip::SMALL;
+use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::harness::publisher::Publisher;
 use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
 use crate::harness::worker::Worker;
@@ -55,8 +56,41 @@ fn a_stream_in_a_bucket_plays_by_the_workers_addresses() {
     let (kind, caching, _) = server.object("some/prefix/live/local/anna/manifest.mpd").unwrap();
     assert_eq!((kind.as_str(), caching.as_str()), ("application/dash+xml", "public, max-age=1"));
     assert_eq!(worker.get("seg/lw/0/local/anna/no/1/src/0.m4s").status, 404);
+    let metrics = worker.get("metrics").text();
+    assert!(metrics.contains("weir_store_operations_total{operation=\"put\",result=\"ok\"}"), "{metrics}");
+    assert!(!metrics.contains("operation=\"swap\",result=\"server_error\""), "{metrics}");
     assert!(worker.log().iter().all(|l| !l.contains("hush-hush")));
     worker.stop();
+}
+
+/// Two workers on such a store would write one playlist, each over the other's.
+#[test]
+fn a_store_that_ignores_conditions_is_refused_unless_that_is_wanted() {
+    let server = Server::start();
+    let proxy = FaultProxy::start(server.address);
+    for (header, told) in [("if-match", "ignores If-Match"), ("if-none-match", "ignores If-None-Match")] {
+        proxy.set(Mode::Ignore { header });
+        let state = tempfile::tempdir().unwrap();
+        let done = Command::new(env!("CARGO_BIN_EXE_weir"))
+            .args(["run", "--open", "--ladder", "none"])
+            .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(["--store", &format!("s3://{BUCKET}"), "--s3-endpoint", &format!("http://{}", proxy.address)])
+            .arg("--state-dir")
+            .arg(state.path())
+            .envs(CREDENTIALS)
+            .output()
+            .unwrap();
+        let said = String::from_utf8_lossy(&done.stderr);
+        assert_eq!(done.status.code(), Some(4), "{said}");
+        assert!(said.contains(told), "{said}");
+    }
+    let (store, endpoint) = (format!("store=s3://{BUCKET}"), proxy.endpoint());
+    let flags = ["--open", "--ladder", "none", "--set", "unfenced_store=true", "--set", &store, "--set", &endpoint];
+    let worker = Worker::start_with(&flags, &CREDENTIALS);
+    let facts: serde_json::Value = serde_json::from_slice(&worker.get("v1/worker").body).unwrap();
+    assert!(facts["store"]["unfenced"].as_str().unwrap().contains("If-None-Match"), "{facts}");
+    worker.stop();
+    assert!(server.keys("ckpt/probe/").is_empty(), "the trial leaves nothing behind");
 }
 
 #[test]

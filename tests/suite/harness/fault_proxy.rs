@@ -36,6 +36,10 @@ pub enum Mode {
     LoseAnswer {
         every: u32,
     },
+    /// A store that knows nothing of this condition of a request.
+    Ignore {
+        header: &'static str,
+    },
     /// So many more PUTs pass; then it is as with [`Mode::Hang`].
     HangAfter(u32),
 }
@@ -179,6 +183,12 @@ fn head(from: &mut impl BufRead) -> io::Result<Option<Head>> {
     }
 }
 
+fn without(head: &[u8], header: &str) -> Vec<u8> {
+    let text = String::from_utf8_lossy(head);
+    let stays = |line: &&str| !line.to_ascii_lowercase().starts_with(&format!("{header}:"));
+    text.split_inclusive("\r\n").filter(stays).collect::<String>().into_bytes()
+}
+
 fn body(head: &Head, from: &mut impl BufRead) -> io::Result<Vec<u8>> {
     let mut body = Vec::new();
     if head.chunked {
@@ -200,7 +210,7 @@ fn body(head: &Head, from: &mut impl BufRead) -> io::Result<Vec<u8>> {
 fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
     let mut requests = BufReader::new(client);
     let mut upstream: Option<BufReader<TcpStream>> = None;
-    while let Some(request) = head(&mut requests)? {
+    while let Some(mut request) = head(&mut requests)? {
         let is_put = request.first.starts_with("PUT ");
         let mut content = body(&request, &mut requests)?;
         let mode = shared.mode();
@@ -248,6 +258,7 @@ fn serve(client: &TcpStream, shared: &Shared) -> io::Result<()> {
                 shared.faults.fetch_add(1, Ordering::SeqCst);
                 lose = true;
             }
+            Mode::Ignore { header } => request.text = without(&request.text, header),
             _ => {}
         }
         let server = match &mut upstream {
