@@ -111,14 +111,19 @@ fn a_worker_that_stops_leaves_its_streams_to_the_others() {
     let clip = Clip { seconds: 10, ..SMALL };
     let file = clip.file();
     let _machine = beside_others();
-    let server = Server::start();
-    let (a, b) = (worker(&server, "a"), Arc::new(worker(&server, "b")));
+    for server in [Server::start(), Server::moto()] {
+        handed_over(&file, &server);
+    }
+}
+
+fn handed_over(file: &std::path::Path, server: &Server) {
+    let (a, b) = (worker(server, "a"), Arc::new(worker(server, "b")));
     let watch = Watch::start(&b, "anna");
-    let mut first = Publisher::start(&file, &a, "anna");
+    let mut first = Publisher::start(file, &a, "anna");
     players::segments(&a, "anna", 2);
     a.stop();
     first.outcome();
-    Publisher::start(&file, &b, "anna").finish();
+    Publisher::start(file, &b, "anna").finish();
     let seen = watch.finish();
     went_on(&seen, 2);
     Arc::into_inner(b).unwrap().stop();

@@ -277,7 +277,7 @@ impl World {
                 self.packet(Packet::Audio { time: (audio * 1024 / 48) as u32, data: Bytes::from_static(b"aac") });
                 audio += 1;
             }
-            let idr = t % gop == 0;
+            let idr = t.is_multiple_of(gop);
             self.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data: unit(if idr { 0x65 } else { 0x41 }) });
             self.encode();
             self.store();

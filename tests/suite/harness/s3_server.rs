@@ -13,7 +13,7 @@ pub const BUCKET: &str = "weir-test";
 pub const CREDENTIALS: [(&str, &str); 3] =
     [("AWS_ACCESS_KEY_ID", "test"), ("AWS_SECRET_ACCESS_KEY", "hush-hush"), ("AWS_REGION", "us-east-1")];
 
-/// `ministack`, installed by `./dev setup` beside the build's other tools. Dropped, it is killed.
+/// `ministack` or `moto`, installed by `./dev setup` beside the build's other tools. Dropped, it is killed.
 pub struct Server {
     child: Child,
     pub address: SocketAddr,
@@ -21,14 +21,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// With the bucket in it.
+    /// `ministack` with the bucket in it.
     pub fn start() -> Self {
-        let program = program("ministack/bin/ministack");
+        Self::run("ministack/bin/ministack", |command, port| {
+            command.env("BIND_HOST", "127.0.0.1").env("GATEWAY_PORT", port);
+        })
+    }
+
+    /// `moto`, by others and with other code: a second opinion on what conditional writes mean.
+    pub fn moto() -> Self {
+        Self::run("moto/bin/moto_server", |command, port| {
+            command.args(["-H", "127.0.0.1", "-p", port]);
+        })
+    }
+
+    fn run(path: &str, options: impl Fn(&mut Command, &str)) -> Self {
+        let program = program(path);
         // It cannot be given port 0: take one that is free now.
         let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let child = Command::new(&program)
-            .env("BIND_HOST", "127.0.0.1")
-            .env("GATEWAY_PORT", address.port().to_string())
+        let mut command = Command::new(&program);
+        options(&mut command, &address.port().to_string());
+        let child = command
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
