@@ -655,6 +655,10 @@ impl Window {
 }
 
 #[cfg(test)]
+#[path = "playlist_model_tests.rs"]
+mod model_tests;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use crate::logic::model::{FrameRate, Keys};
