@@ -1,6 +1,8 @@
 //! The shell of one stream: carries packets, encoded pictures, finished uploads and clock readings into [`Stream`] and does what it says. No decision
 //! about media is taken here.
 
+mod keeping;
+
 use std::collections::{BTreeMap, VecDeque};
 use std::future::pending;
 use std::net::SocketAddr;
@@ -19,13 +21,13 @@ use crate::janitor::Janitor;
 use crate::link::process::{Event, Process};
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec};
 use crate::logic::encoding::Command;
-use crate::logic::model::{Class, Keys, ObjectKey, SessionId, StreamId};
-use crate::logic::publish::Outcome;
-use crate::logic::stream::{Now, Output, Past, Put, Setup, Status, Stream, WriterName};
+use crate::logic::model::{Class, Keys, SessionId, StreamId};
+use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
-use crate::manifests::{Manifests, WriteError};
-use crate::spool::{self, Spool};
-use crate::store::{Store, checksum};
+use crate::manifests::Manifests;
+use crate::spool::Spool;
+use crate::store::Store;
+use keeping::{Held, upload, write_manifests};
 
 /// What the worker asks of a session.
 #[derive(Debug)]
@@ -84,9 +86,6 @@ pub struct Context {
 /// A publisher that was silent for this long may be replaced by anybody with the key (rules.md 29).
 const SILENT: Duration = Duration::from_secs(2);
 
-/// Bytes of segments that wait for the store in memory, where there is no spool: a live window (30 s) of 17 Mbit/s.
-const KEPT_IN_MEMORY: u64 = 64 << 20;
-
 /// What a session is made of, once its stream is taken.
 pub struct Opening {
     /// The stream, and who takes it.
@@ -101,30 +100,6 @@ impl std::fmt::Debug for Opening {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Opening").field("who", &self.who).finish_non_exhaustive()
     }
-}
-
-/// Objects in memory, or on disk.
-struct Held {
-    objects: Vec<(ObjectKey, Option<Bytes>)>,
-    in_memory: u64,
-    on_disk: bool,
-}
-
-/// An object that is on disk stays in memory as well while so little is there: most are durable before anybody asks the disk for them.
-const BESIDE_SPOOL: u64 = 8 << 20;
-
-/// Objects of recordings only that are given up at once for one that finds no room.
-const SHED_AT_ONCE: usize = 8;
-
-struct Uploaded {
-    id: u64,
-    outcome: Outcome,
-    reason: String,
-}
-
-enum Written {
-    Done(Result<(), String>),
-    Fenced(WriteError),
 }
 
 struct Shell {
@@ -293,58 +268,6 @@ async fn start(codecs: Option<Codecs>) -> Result<Process, String> {
     }
 }
 
-struct Spooled {
-    id: u64,
-    keys: Vec<ObjectKey>,
-    outcome: Result<(), spool::Error>,
-}
-
-async fn spool_all(spool: Arc<Spool>, id: u64, objects: Vec<(ObjectKey, Bytes)>) -> Spooled {
-    let keys = objects.iter().map(|(key, _)| key.clone()).collect();
-    for (key, body) in objects {
-        if let Err(e) = spool.write(&key, body).await {
-            return Spooled { id, keys, outcome: Err(e) };
-        }
-    }
-    Spooled { id, keys, outcome: Ok(()) }
-}
-
-async fn unspool(spool: Arc<Spool>, keys: Vec<ObjectKey>) {
-    for key in keys {
-        if let Err(error) = spool.remove(&key).await {
-            tracing::warn!(%error, "object stays in the spool");
-        }
-    }
-}
-
-async fn upload(store: Arc<Store>, spool: Option<Arc<Spool>>, id: u64, objects: Vec<(ObjectKey, Option<Bytes>)>) -> Uploaded {
-    for (key, body) in objects {
-        let body = match (body, &spool) {
-            (Some(body), _) => body,
-            (None, Some(spool)) => match spool.read(&key).await {
-                Ok(Some(body)) => body,
-                // An init segment that another put has brought to the store meanwhile.
-                Ok(None) => continue,
-                Err(e) => return Uploaded { id, outcome: Outcome::Lost, reason: e.to_string() },
-            },
-            (None, None) => continue,
-        };
-        if let Err(e) = store.put_new(&key, body).await {
-            let outcome = if e.retry() { Outcome::Failed } else { Outcome::Lost };
-            return Uploaded { id, outcome, reason: e.to_string() };
-        }
-    }
-    Uploaded { id, outcome: Outcome::Stored, reason: String::new() }
-}
-
-async fn write_manifests(manifests: Arc<Mutex<Manifests>>, files: Vec<(ObjectKey, String)>) -> Written {
-    match manifests.lock().await.write_all(files).await {
-        Ok(()) => Written::Done(Ok(())),
-        Err(fenced @ WriteError::Fenced { .. }) => Written::Fenced(fenced),
-        Err(e) => Written::Done(Err(e.to_string())),
-    }
-}
-
 impl Shell {
     fn new(
         setup: impl FnOnce(SessionId, WriterName, Past) -> Setup,
@@ -367,103 +290,6 @@ impl Shell {
             spool_full: false,
             refused: false,
             context,
-        }
-    }
-
-    fn keep(&mut self, put: Put) -> Option<impl Future<Output = Spooled> + use<>> {
-        let now = self.now();
-        let bytes: u64 = put.objects.iter().map(|(_, body)| body.len() as u64).sum();
-        let id = put.id;
-        for (key, body) in &put.objects {
-            // What was made, for who compares it with what came to the store.
-            tracing::debug!(target: "weir::produced", stream = %self.id, %key, bytes = body.len(), crc32 = checksum(body), "made");
-        }
-        self.held_bytes += bytes;
-        let objects = put.objects.iter().map(|(key, body)| (key.clone(), Some(body.clone()))).collect();
-        self.held.insert(id, Held { objects, in_memory: bytes, on_disk: false });
-        match &self.context.spool {
-            Some(spool) => Some(spool_all(Arc::clone(spool), id, put.objects)),
-            None => {
-                self.kept_in_memory(id, now);
-                None
-            }
-        }
-    }
-
-    fn kept_in_memory(&mut self, id: u64, now: Now) {
-        if self.held_bytes > KEPT_IN_MEMORY {
-            self.forget(id);
-            self.stream.kept(id, Err("the store is behind and there is no room to wait for it".into()), now);
-        } else {
-            self.stream.kept(id, Ok(()), now);
-        }
-    }
-
-    /// The spool has the objects, or has no room.
-    fn spooled(&mut self, Spooled { id, keys, outcome }: Spooled) {
-        let now = self.now();
-        if let (false, Some(spool)) = (self.held.contains_key(&id), &self.context.spool) {
-            // Given up while it was written.
-            tokio::spawn(unspool(Arc::clone(spool), keys));
-            return;
-        }
-        match outcome {
-            Ok(()) => {
-                if std::mem::take(&mut self.spool_full) {
-                    tracing::info!(stream = %self.id, "the spool has room again");
-                }
-                if let Some(held) = self.held.get_mut(&id) {
-                    held.on_disk = true;
-                    if self.held_bytes > BESIDE_SPOOL {
-                        held.objects.iter_mut().for_each(|(_, body)| *body = None);
-                        self.held_bytes -= std::mem::take(&mut held.in_memory);
-                    }
-                }
-                self.stream.kept(id, Ok(()), now);
-            }
-            Err(e) => {
-                for _ in 0..SHED_AT_ONCE {
-                    let Some(given_up) = self.stream.shed() else { break };
-                    self.forget(given_up);
-                }
-                if !std::mem::replace(&mut self.spool_full, true) {
-                    tracing::warn!(stream = %self.id, "{e}");
-                }
-                self.kept_in_memory(id, now);
-                if self.context.refuse_when_full && self.publisher.is_some() {
-                    self.refuse(&format!("nothing more can be kept: {e}"));
-                }
-            }
-        }
-    }
-
-    fn forget(&mut self, id: u64) {
-        let Some(held) = self.held.remove(&id) else { return };
-        self.held_bytes -= held.in_memory;
-        if let (Some(spool), true) = (&self.context.spool, held.on_disk) {
-            let keys = held.objects.into_iter().map(|(key, _)| key).collect();
-            tokio::spawn(unspool(Arc::clone(spool), keys));
-        }
-    }
-
-    fn uploaded(&mut self, uploaded: Uploaded) {
-        let now = self.now();
-        if uploaded.outcome != Outcome::Failed {
-            self.forget(uploaded.id);
-        }
-        self.stream.stored(uploaded.id, uploaded.outcome, &uploaded.reason, now);
-    }
-
-    fn written(&mut self, written: Written) {
-        let now = self.now();
-        match written {
-            Written::Done(outcome) => self.stream.manifests_written(outcome, now),
-            Written::Fenced(reason) => {
-                tracing::warn!(stream = %self.id, "{reason}: the publisher is disconnected");
-                self.publisher = None;
-                self.codec = None;
-                self.stream.fenced(now);
-            }
         }
     }
 

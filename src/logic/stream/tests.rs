@@ -8,6 +8,7 @@ use super::*;
 use crate::cmaf::h264::tests::RECORD_720P30;
 use crate::logic::ladder::Step;
 use crate::logic::playlist::Track;
+use crate::logic::publish::Outcome;
 use crate::logic::state::State;
 use crate::logic::takeover;
 use crate::logic::timeline::LongGop;
