@@ -1,9 +1,14 @@
 //! Finishes what an earlier run of a worker left in the spool. Its streams went on elsewhere or ended, so nobody waits for these objects but a
-//! recording: they go one at a time, oldest first, beside the live ones.
+//! recording: they go one at a time, oldest first, beside the live ones. A recording that was written without them is written again.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::clock::Clock;
+use crate::logic::model::Keys;
+use crate::logic::state::{Phase, State};
+use crate::recording::{Name, write_in_time};
 use crate::spool::Spool;
 use crate::store::Store;
 
@@ -11,12 +16,13 @@ use crate::store::Store;
 const WAIT: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 
 /// Uploads everything that is in the spool now; ends when it is durable.
-pub async fn backfill(spool: Arc<Spool>, store: Arc<Store>) {
+pub async fn backfill(spool: Arc<Spool>, store: Arc<Store>, clock: Clock) {
     let keys = spool.objects();
     if keys.is_empty() {
         return;
     }
     tracing::info!(objects = keys.len(), bytes = spool.bytes(), "an earlier run left objects in the spool: they follow now");
+    let recordings: BTreeSet<Name> = keys.iter().filter_map(Name::of).collect();
     let mut wait = WAIT.0;
     for key in keys {
         loop {
@@ -45,4 +51,22 @@ pub async fn backfill(spool: Arc<Spool>, store: Arc<Store>) {
         }
     }
     tracing::info!("what an earlier run left in the spool is in the store");
+    for name in recordings {
+        // A session that goes on is recorded at its end.
+        if goes_on(&store, &name).await {
+            continue;
+        }
+        match write_in_time(Arc::clone(&store), name.clone(), clock).await {
+            Ok(rows) => {
+                tracing::info!(stream = %name.stream, session = %name.session, segments = rows, "recording written again");
+            }
+            Err(error) => tracing::warn!(stream = %name.stream, session = %name.session, "recording not written: {error}"),
+        }
+    }
+}
+
+/// Where nobody can tell, the recording is written: that harms nothing.
+async fn goes_on(store: &Arc<Store>, name: &Name) -> bool {
+    let Ok(Some(object)) = store.read(&Keys::state(&name.region, &name.stream)).await else { return false };
+    State::read(&object.body).is_ok_and(|s| s.phase == Phase::Live && s.session == name.session)
 }

@@ -21,6 +21,7 @@ pub mod logic;
 pub mod manifests;
 pub mod push;
 pub mod reaper;
+pub mod recording;
 pub mod report;
 pub mod secret;
 pub mod session;

@@ -329,7 +329,7 @@ async fn serve(
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
     if let Some(spool) = spool {
-        tokio::spawn(backfill(spool, Arc::clone(&worker.context.store)));
+        tokio::spawn(backfill(spool, Arc::clone(&worker.context.store), worker.context.clock));
     }
     let public = http::public(Arc::clone(&worker));
     let admin = http::admin(Arc::clone(&worker));

@@ -25,6 +25,7 @@ use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
+use crate::recording;
 use crate::spool::Spool;
 use crate::store::Store;
 use keeping::{Held, upload, write_manifests};
@@ -104,6 +105,7 @@ impl std::fmt::Debug for Opening {
 
 struct Shell {
     id: StreamId,
+    recording: recording::Name,
     context: Context,
     stream: Stream,
     publisher: Option<Publisher>,
@@ -188,6 +190,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     let mut keeps = FuturesUnordered::new();
     let mut uploads = FuturesUnordered::new();
     let mut manifests = FuturesUnordered::new();
+    let mut recordings = FuturesUnordered::new();
     let mut starts = FuturesUnordered::new();
     loop {
         while let Some(output) = shell.stream.poll_output() {
@@ -216,6 +219,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 }
                 Output::Forget(ids) => ids.iter().for_each(|id| shell.forget(*id)),
                 Output::Manifests(files) => manifests.push(write_manifests(Arc::clone(&shell.manifests), files)),
+                Output::Record => recordings.push(shell.record()),
                 Output::Delete { after, keys } => shell.context.janitor.delete(after, keys),
                 Output::Note(note) if note.warning => tracing::warn!(stream = %shell.id, "{}", note.text),
                 Output::Note(note) => tracing::info!(stream = %shell.id, "{}", note.text),
@@ -237,6 +241,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
             Some(spooled) = keeps.next() => shell.spooled(spooled),
             Some(uploaded) = uploads.next() => shell.uploaded(uploaded),
             Some(written) = manifests.next() => shell.written(written),
+            Some(recorded) = recordings.next() => shell.recorded(recorded),
             request = control.recv() => match request {
                 Some(request) => shell.control(request),
                 // The worker is gone: so is everything else.
@@ -278,6 +283,11 @@ impl Shell {
         let setup = setup(claimed.session, claimed.writer, claimed.past);
         Self {
             id: setup.stream.clone(),
+            recording: recording::Name {
+                region: setup.region.clone(),
+                stream: setup.stream.clone(),
+                session: setup.session.clone(),
+            },
             stream: Stream::new(setup),
             publisher,
             last_packet: context.clock.now().mono,

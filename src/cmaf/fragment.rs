@@ -5,7 +5,7 @@
 //! offsets of `trun` version 1 without an edit list. It also makes rungs of one source equal, whatever decode times their encoders chose.
 
 use bytes::Bytes;
-use mp4_atom::{Encode, Mfhd, Moof, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry};
+use mp4_atom::{Decode, Encode, Mfhd, Moof, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
 use super::init::TRACK_ID;
 
@@ -224,6 +224,30 @@ impl Fragmenter {
         self.bytes.extend_from_slice(b"mdat");
         Ok(())
     }
+}
+
+/// The earliest presentation time of a segment and the sum of its samples' durations, both in its ticks: what [`Segment`] said when it was made.
+/// `None` for bytes that are no segment of ours.
+pub fn measure(segment: &[u8]) -> Option<(i64, i64)> {
+    let mut rest = segment;
+    let (mut start, mut duration) = (None, 0u64);
+    while let Some((header, _)) = rest.split_first_chunk::<8>() {
+        let [a, b, c, d, name @ ..] = *header;
+        let size = usize::try_from(u32::from_be_bytes([a, b, c, d])).ok()?;
+        let mut whole = rest.get(..size)?;
+        rest = rest.get(size.max(8)..)?;
+        if name != *b"moof" {
+            continue;
+        }
+        let moof = Moof::decode(&mut whole).ok()?;
+        let traf = moof.traf.first()?;
+        let decode_time = traf.tfdt.as_ref()?.base_media_decode_time;
+        let first = *start.get_or_insert(decode_time);
+        let samples = traf.trun.iter().flat_map(|t| t.samples.iter()).map(|s| u64::from(s.duration.unwrap_or_default()));
+        // A chunk's own `tfdt` is exact, the last duration before it was a guess.
+        duration = decode_time.checked_sub(first)?.checked_add(samples.sum())?;
+    }
+    Some((i64::try_from(start?).ok()?, i64::try_from(duration).ok()?))
 }
 
 fn styp() -> Styp {

@@ -289,8 +289,16 @@ pub struct Keys {
     session: SessionId,
     epoch: u32,
     keeping: Keeping,
+    place: Place,
     /// The best rung and the audio, once tracks are known: what [`Replicate::Top`] copies.
     top: Vec<TrackName>,
+}
+
+/// Which manifests of a session are meant.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Place {
+    Live,
+    Recording,
 }
 
 /// Number of shards that segment keys are spread over: S3 scales request rates by prefix.
@@ -300,7 +308,13 @@ impl Keys {
     /// Keys of one session's epoch. `epoch` counts the writers of a stream, from 1, over all its sessions.
     pub fn new(region: &Region, stream: &StreamId, session: &SessionId, epoch: u32, keeping: Keeping) -> Self {
         let (region, stream, session) = (region.clone(), stream.clone(), session.clone());
-        Self { region, stream, session, epoch, keeping, top: Vec::new() }
+        Self { region, stream, session, epoch, keeping, place: Place::Live, top: Vec::new() }
+    }
+
+    /// The same, with the playlists and the MPD of the session's recording in place of the live ones.
+    #[must_use]
+    pub fn of_recording(self) -> Self {
+        Self { place: Place::Recording, ..self }
     }
 
     /// Tells which tracks are the best rung and the audio.
@@ -333,23 +347,27 @@ impl Keys {
         ObjectKey(format!("{}{stream}/state.json", Self::checkpoints(region)).into())
     }
 
-    fn live(&self, file: fmt::Arguments<'_>) -> ObjectKey {
-        ObjectKey(format!("live/{}/{}/{file}", self.region, self.stream).into())
+    fn manifest(&self, file: fmt::Arguments<'_>) -> ObjectKey {
+        let key = match self.place {
+            Place::Live => format!("live/{}/{}/{file}", self.region, self.stream),
+            Place::Recording => format!("{}{file}", self.recording()),
+        };
+        ObjectKey(key.into())
     }
 
     /// The multivariant playlist.
     pub fn index(&self) -> ObjectKey {
-        self.live(format_args!("index.m3u8"))
+        self.manifest(format_args!("index.m3u8"))
     }
 
     /// The media playlist of one track.
     pub fn playlist(&self, track: &TrackName) -> ObjectKey {
-        self.live(format_args!("{track}.m3u8"))
+        self.manifest(format_args!("{track}.m3u8"))
     }
 
     /// The MPD.
     pub fn mpd(&self) -> ObjectKey {
-        self.live(format_args!("manifest.mpd"))
+        self.manifest(format_args!("manifest.mpd"))
     }
 
     /// The prefix under which everything of the session's recording lies.
@@ -357,14 +375,21 @@ impl Keys {
         format!("rec/{}/{}/{}/", self.region, self.stream, self.session)
     }
 
-    /// A file of the session's recording: its playlists and its MPD.
-    pub fn recorded(&self, file: &str) -> ObjectKey {
-        ObjectKey(format!("{}{file}", self.recording()).into())
+    /// The prefix of all journals of the session.
+    pub fn journals(&self) -> String {
+        format!("{}j/", self.recording())
     }
 
     /// The `n`th journal of this epoch.
     pub fn journal(&self, n: u64) -> ObjectKey {
-        self.recorded(&format!("j/{}-{n}.json", self.epoch))
+        ObjectKey(format!("{}{}-{n}.json", self.journals(), self.epoch).into())
+    }
+
+    /// The prefixes under which the session's kept segments lie, of all its epochs.
+    pub fn kept_segments(&self) -> Vec<String> {
+        let Self { region, stream, session, .. } = self;
+        let kept = Class::ALL.into_iter().filter(|class| class.kept);
+        kept.map(|class| format!("seg/{}/{:x}/{region}/{stream}/{session}/", class.as_str(), shard(stream))).collect()
     }
 
     fn class(&self, track: &TrackName) -> Class {

@@ -98,7 +98,7 @@ fn own_duration(start: MediaTime, end: MediaTime) -> Duration {
 
 impl Row {
     /// Its longest EXTINF in seconds, rounded to the nearest: what EXT-X-TARGETDURATION must not be below (RFC 8216bis, 4.4.3.1).
-    fn rounded_seconds(&self) -> u32 {
+    pub fn rounded_seconds(&self) -> u32 {
         let round =
             |ticks: i64, scale: Timescale| (ticks.max(0).unsigned_abs() + u64::from(scale.hz()) / 2) / u64::from(scale.hz());
         let segments = self.slots.iter().map(|slot| match slot {
@@ -143,6 +143,8 @@ pub struct Snapshot {
     pub rows: Vec<Row>,
     /// The session is over: EXT-X-ENDLIST, static MPD.
     pub ended: bool,
+    /// All of a session and not its window: EXT-X-PLAYLIST-TYPE:VOD, and an MPD that begins at 0 and has no wall clock (rules.md 17).
+    pub recorded: bool,
 }
 
 /// How long rows stay, and how long they wait for a late track.
@@ -650,6 +652,7 @@ impl Window {
             tracks,
             rows: self.published.iter().cloned().collect(),
             ended: self.finished(),
+            recorded: false,
         })
     }
 }

@@ -31,6 +31,8 @@ enum For {
     Live,
     /// The recording only: its row left the window.
     Recording,
+    /// A journal of the recording: small, and the recording needs it more than any segment.
+    Journal,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,10 +100,18 @@ impl Queue {
         self.items.insert(id, item);
     }
 
+    /// A journal waits likewise. It belongs to no row.
+    pub fn add_journal(&mut self, id: u64, bytes: u64, now: Duration) {
+        self.add(id, u64::MAX, bytes, now);
+        if let Some(item) = self.items.get_mut(&id) {
+            item.purpose = For::Journal;
+        }
+    }
+
     /// The object whose upload begins now, if one does. Call until it gives none.
     pub fn next(&mut self, now: Duration) -> Option<u64> {
         let under_way = |purpose| self.items.values().filter(|i| i.is_under_way() && purpose == i.purpose).count();
-        let (live, late) = (under_way(For::Live), under_way(For::Recording));
+        let (live, late) = (under_way(For::Live), under_way(For::Recording) + under_way(For::Journal));
         if self.away.is_some() && (live + late > 0 || now < self.ask_at) {
             return None;
         }
@@ -110,7 +120,7 @@ impl Queue {
         let id = match first(For::Live) {
             Some(id) if live < LIVE_AT_ONCE && live + late < LIVE_AT_ONCE + LATE_AT_ONCE => id,
             Some(_) => return None,
-            None if late < LATE_AT_ONCE => first(For::Recording)?,
+            None if late < LATE_AT_ONCE => first(For::Journal).or_else(|| first(For::Recording))?,
             None => return None,
         };
         self.items.get_mut(&id)?.state = State::UnderWay(now);

@@ -33,6 +33,7 @@ pub fn public(worker: Arc<Worker>) -> Router {
     Router::new()
         .route("/live/{*key}", get(object))
         .route("/seg/{*key}", get(object))
+        .route("/rec/{*key}", get(object))
         .route("/thumb/{*key}", get(object))
         .route("/time", get(time))
         .route("/healthz", get(|| async { "ok\n" }))

@@ -5,11 +5,12 @@ use std::sync::Arc;
 use bytes::Bytes;
 use tokio::sync::Mutex;
 
-use super::Shell;
+use super::{Context, Shell};
 use crate::logic::model::ObjectKey;
 use crate::logic::publish::Outcome;
 use crate::logic::stream::{Now, Put};
 use crate::manifests::{Manifests, WriteError};
+use crate::recording::{self, RecordingError};
 use crate::spool::{self, Spool};
 use crate::store::{Store, checksum};
 
@@ -180,6 +181,20 @@ impl Shell {
             self.forget(uploaded.id);
         }
         self.stream.stored(uploaded.id, uploaded.outcome, &uploaded.reason, now);
+    }
+
+    /// The recording's playlists, by what is durable now.
+    pub(super) fn record(&self) -> impl Future<Output = Result<usize, RecordingError>> + use<> {
+        let Context { store, clock, .. } = &self.context;
+        recording::write_in_time(Arc::clone(store), self.recording.clone(), *clock)
+    }
+
+    pub(super) fn recorded(&mut self, outcome: Result<usize, RecordingError>) {
+        if let Ok(rows @ 1..) = outcome {
+            tracing::info!(stream = %self.id, session = %self.recording.session, segments = rows, "recording written");
+        }
+        let now = self.now();
+        self.stream.recorded(outcome.map(drop).map_err(|e| e.to_string()), now);
     }
 
     pub(super) fn written(&mut self, written: Written) {

@@ -11,6 +11,7 @@ use std::path::PathBuf;
 use proptest::prelude::*;
 use weir::logic::model::FrameRate;
 use weir::logic::playlist::Snapshot;
+use weir::logic::recording;
 use weir::logic::render::{dash, hls};
 use weir::logic::time::{MediaTime, UnixMillis};
 
@@ -40,6 +41,10 @@ fn golden(name: &str, snapshot: &Snapshot) {
     for (i, track) in snapshot.tracks.iter().enumerate() {
         texts.push((format!("{}.m3u8", track.name), hls::media(snapshot, &keys(), i, "1 7f3a 4")));
     }
+    compare(name, texts);
+}
+
+fn compare(name: &str, texts: Vec<(String, String)>) {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(name);
     let update = std::env::var_os("WEIR_UPDATE_GOLDEN").is_some_and(|v| v == "1");
     for (file, text) in texts {
@@ -125,6 +130,35 @@ fn a_window_that_has_moved() {
 #[test]
 fn the_end_of_a_window_that_has_moved() {
     golden("evicted-ended", &evicted().end().snapshot());
+}
+
+/// A recording has no window and no clock: both eras stand one behind the other, the pause between them is not played.
+#[test]
+fn a_recording_of_two_eras() {
+    let back = Cut { pause: MediaTime::from_millis(7300), ..Cut::two_seconds().discontinuity() };
+    let live = Scene::new(ladder(), 2).rows(steady(2)).rows([back]).rows(steady(1)).end().snapshot();
+    let snapshot = Snapshot { recorded: true, ..live };
+    let files = recording::files(&snapshot, &keys().of_recording(), written_at(&snapshot), "s7 7f3a 0");
+    for (key, text) in &files {
+        match key.as_str().strip_prefix("rec/eu1/demo/s7/").unwrap() {
+            "index.m3u8" => assert_eq!(parsed::multivariant(text).variants.len(), 2),
+            "manifest.mpd" => {
+                let mpd = parsed::mpd(text);
+                let bounds = mpd.periods.iter().map(|p| (p.start.unwrap().as_secs(), p.duration.unwrap().as_secs()));
+                assert_eq!(bounds.collect::<Vec<_>>(), [(0, 4), (4, 4)]);
+                assert_eq!(mpd.mediaPresentationDuration.unwrap().as_secs(), 8);
+                assert!(mpd.availabilityStartTime.is_none() && mpd.mpdtype.as_deref() == Some("static"));
+            }
+            _ => {
+                let list = parsed::media(text);
+                assert_eq!((list.playlist_type, list.end_list), (Some(m3u8_rs::MediaPlaylistType::Vod), true));
+                let first = parsed::resolve(key, &list.segments[0].uri);
+                assert!(first.starts_with("seg/") && first.ends_with("/0.m4s"), "{first}");
+            }
+        }
+    }
+    let name = |key: &weir::logic::model::ObjectKey| key.as_str().rsplit('/').next().unwrap().to_owned();
+    compare("recorded", files.iter().map(|(key, text)| (name(key), text.clone())).collect());
 }
 
 #[test]

@@ -1,5 +1,6 @@
 //! Two workers on one bucket: one dies, or is frozen, and the other goes on with the same playlists.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Instant;
 
@@ -8,6 +9,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
+use crate::harness::recording::Recording;
 use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
 use crate::harness::track::Track;
 use crate::harness::watch::{Seen, Watch};
@@ -16,7 +18,7 @@ use crate::harness::{alone, beside_others, until};
 
 fn worker(server: &Server, name: &str) -> Worker {
     let (store, endpoint) = (format!("store=s3://{BUCKET}"), server.endpoint());
-    let flags = ["--open", "--ladder", SMALL_LADDER, "--worker", name, "--set", "reconnect_grace=1"];
+    let flags = ["--open", "--ladder", SMALL_LADDER, "--worker", name, "--set", "reconnect_grace=1", "--set", "record=true"];
     Worker::start_with(&[&flags[..], &["--set", &store, "--set", &endpoint]].concat(), &CREDENTIALS)
 }
 
@@ -76,6 +78,11 @@ fn a_killed_worker_is_followed_by_another_and_players_play_on() {
     let seen = watch.finish_sliding();
     players::went_through(&results, 2);
     went_on(&seen, 6);
+    b.over("anna");
+    let recording = Recording::of(&server, "anna");
+    let there: BTreeSet<String> = server.keys("seg/").into_iter().collect();
+    recording.holds(&server, &there);
+    assert_eq!(recording.discontinuities("src").len(), 1);
     Arc::into_inner(b).unwrap().stop();
 }
 
@@ -110,13 +117,23 @@ fn a_worker_that_was_frozen_is_fenced_when_it_wakes() {
 fn a_worker_that_stops_leaves_its_streams_to_the_others() {
     let clip = Clip { seconds: 10, ..SMALL };
     let file = clip.file();
+    players::install();
     let _machine = beside_others();
-    for server in [Server::start(), Server::moto()] {
-        handed_over(&file, &server);
-    }
+    let moto = Server::moto();
+    Arc::into_inner(handed_over(&file, &moto)).unwrap().stop();
+    let server = Server::start();
+    let b = handed_over(&file, &server);
+    let recording = Recording::of(&server, "anna");
+    recording.holds(&server, &server.keys("seg/").into_iter().collect());
+    assert!(recording.tracks.values().all(|t| t.gaps().is_empty()));
+    let (hls, dash) = (format!("{}index.m3u8", recording.folder), format!("{}manifest.mpd", recording.folder));
+    let options = ["--vod", "--seconds", "5", "--resets", "1"];
+    let results = Play::of(&b, &hls, &dash, "hls.js,dash.js,shaka-dash", &options).finish();
+    players::went_through(&results, 2);
+    Arc::into_inner(b).unwrap().stop();
 }
 
-fn handed_over(file: &std::path::Path, server: &Server) {
+fn handed_over(file: &std::path::Path, server: &Server) -> Arc<Worker> {
     let (a, b) = (worker(server, "a"), Arc::new(worker(server, "b")));
     let watch = Watch::start(&b, "anna");
     let mut first = Publisher::start(file, &a, "anna");
@@ -126,7 +143,8 @@ fn handed_over(file: &std::path::Path, server: &Server) {
     Publisher::start(file, &b, "anna").finish();
     let seen = watch.finish();
     went_on(&seen, 2);
-    Arc::into_inner(b).unwrap().stop();
+    b.over("anna");
+    b
 }
 
 #[test]

@@ -31,12 +31,20 @@ pub struct MpdOptions {
 ///
 /// `None` while no segment is there: a Period must hold something to play (5.3.2.1), so the MPD of before (or none) stays.
 pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptions, mark: &str) -> Option<String> {
-    let periods = periods(snapshot, &keys.mpd());
+    let mut periods = periods(snapshot, &keys.mpd());
     if periods.is_empty() {
         return None;
     }
+    if snapshot.recorded {
+        join(&mut periods);
+    }
+    let end = match snapshot.recorded {
+        true => periods.last().map(|p| p.start + p.length()),
+        false => snapshot.rows.last().map(|r| r.end),
+    };
+    let end = end.unwrap_or_default();
     let mut xml = Writer::new(&format!("weir {}", comment(mark)));
-    xml.open("MPD", &root(snapshot, now, options));
+    xml.open("MPD", &root(snapshot, end, now, options));
     for (i, period) in periods.iter().enumerate() {
         // The last Period of a live MPD is open: nobody knows its end yet.
         let closed = snapshot.ended || i + 1 < periods.len();
@@ -51,17 +59,16 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
 }
 
 /// Attributes of MPD (5.3.1.2), all those of rules.md 14. What only tells how an MPD is renewed goes when it is not renewed any more.
-fn root(snapshot: &Snapshot, now: UnixMillis, options: &MpdOptions) -> Attributes {
+fn root(snapshot: &Snapshot, end: MediaTime, now: UnixMillis, options: &MpdOptions) -> Attributes {
     let target = MediaTime::from_secs(i64::from(snapshot.target_duration));
     let delay = options.suggested_presentation_delay.unwrap_or(MediaTime(target.0 * 4));
     let live = |value: MediaTime| (!snapshot.ended).then(|| duration(value));
-    let end = snapshot.rows.last().map_or(MediaTime::ZERO, |r| r.end);
     Attributes::new()
         .with("xmlns", "urn:mpeg:dash:schema:mpd:2011")
         .with("id", &snapshot.session)
         .with("profiles", "urn:mpeg:dash:profile:isoff-live:2011")
         .with("type", if snapshot.ended { "static" } else { "dynamic" })
-        .with("availabilityStartTime", snapshot.anchor)
+        .maybe("availabilityStartTime", (!snapshot.recorded).then_some(snapshot.anchor))
         .with("publishTime", now)
         .maybe("minimumUpdatePeriod", live(target))
         .maybe("timeShiftBufferDepth", live(snapshot.window))
@@ -76,8 +83,12 @@ fn root(snapshot: &Snapshot, now: UnixMillis, options: &MpdOptions) -> Attribute
 /// The rows of one era, as far as they can be played.
 struct Period<'a> {
     era: u32,
+    /// `@start`.
     start: MediaTime,
-    end: MediaTime,
+    /// The media time that plays there: `@presentationTimeOffset`.
+    from: MediaTime,
+    /// The media time at which it ends.
+    until: MediaTime,
     representations: Vec<Representation<'a>>,
 }
 
@@ -90,6 +101,21 @@ struct Representation<'a> {
     init_uri: String,
     base: String,
     segments: Vec<&'a Placed>,
+}
+
+impl Period<'_> {
+    fn length(&self) -> MediaTime {
+        self.until - self.from
+    }
+}
+
+/// One behind the other from 0, without the holes in which nobody published: a recording's time is playing time.
+fn join(periods: &mut [Period<'_>]) {
+    let mut start = MediaTime::ZERO;
+    for period in periods {
+        period.start = start;
+        start = start + period.length();
+    }
 }
 
 /// One Period per era (rules.md 7); an era in which everything was lost is left out.
@@ -107,7 +133,7 @@ fn periods<'a>(snapshot: &'a Snapshot, mpd: &ObjectKey) -> Vec<Period<'a>> {
             .filter_map(|(track, (facts, &bandwidth))| representation(&facts.name, bandwidth, track, &rows, mpd))
             .collect();
         if !representations.is_empty() {
-            periods.push(Period { era, start, end, representations });
+            periods.push(Period { era, start, from: start, until: end, representations });
         }
     }
     periods
@@ -146,7 +172,7 @@ fn folder(placed: &Placed, name: &TrackName, mpd: &ObjectKey) -> Option<String> 
 }
 
 fn write_period(xml: &mut Writer, period: &Period, closed: bool) {
-    let length = closed.then(|| distance(period.start, period.end));
+    let length = closed.then(|| distance(period.start, period.start + period.length()));
     let start = duration(period.start);
     xml.open("Period", &Attributes::new().with("id", period.era).with("start", start).maybe("duration", length));
     let video: Vec<_> = period
@@ -158,11 +184,11 @@ fn write_period(xml: &mut Writer, period: &Period, closed: bool) {
         })
         .collect();
     if !video.is_empty() {
-        video_set(xml, &video, period.start);
+        video_set(xml, &video, period.from);
     }
     for r in &period.representations {
         if let Format::Audio(format) = &r.init.format {
-            audio_set(xml, r, format, period.start);
+            audio_set(xml, r, format, period.from);
         }
     }
     xml.close();

@@ -1,7 +1,7 @@
 //! HLS playlists (RFC 8216bis): the multivariant playlist and one media playlist per track.
 //!
 //! Decides the text only. What is listed, numbered and lost was decided by [`playlist::Window`](crate::logic::playlist::Window).
-//! Deliberately absent: EXT-X-PLAYLIST-TYPE (the window slides), EXT-X-START (players know where to begin), CLOSED-CAPTIONS (unknown is
+//! Deliberately absent of live playlists: EXT-X-PLAYLIST-TYPE (the window slides), EXT-X-START (players know where to begin), CLOSED-CAPTIONS (unknown is
 //! left out, NONE would be a promise: rules.md 10), and low-latency tags.
 
 use std::fmt::Write;
@@ -113,6 +113,9 @@ pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -
     let track = &snapshot.tracks[track_index];
     let mut out = head(mark);
     line!(out, "#EXT-X-TARGETDURATION:{}", snapshot.target_duration);
+    if snapshot.recorded {
+        line!(out, "#EXT-X-PLAYLIST-TYPE:VOD");
+    }
     line!(out, "#EXT-X-MEDIA-SEQUENCE:{}", snapshot.rows.first().map_or(0, |r| r.number));
     if snapshot.discontinuity_sequence > 0 || snapshot.rows.iter().any(|r| r.discontinuity) {
         line!(out, "#EXT-X-DISCONTINUITY-SEQUENCE:{}", snapshot.discontinuity_sequence);

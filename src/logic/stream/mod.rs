@@ -5,6 +5,7 @@
 //! and reports back; it takes no decision.
 
 mod publishing;
+mod recorder;
 mod shelf;
 mod status;
 mod tracks;
@@ -34,6 +35,7 @@ use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
+use recorder::Recorder;
 use shelf::Shelf;
 use tracks::{Role, TrackState};
 
@@ -124,6 +126,8 @@ pub enum Output {
         /// Keys.
         keys: Vec<ObjectKey>,
     },
+    /// Write the playlists of the session's recording, then [`Stream::recorded`].
+    Record,
     /// The codec process.
     Codec(Command),
     /// A line for the log.
@@ -170,6 +174,7 @@ pub struct Stream {
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
+    recorder: Recorder,
     /// Init segments of an earlier writer.
     old_inits: Vec<playlist::Init>,
     /// The session goes on elsewhere: it gets no end here.
@@ -210,6 +215,7 @@ impl Stream {
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
+            recorder: Recorder::new(setup.keeping.recorded, setup.past.announced.is_some()),
             old_inits: Vec::new(),
             handing_over: false,
             fenced: false,
@@ -222,6 +228,7 @@ impl Stream {
             keys,
             setup,
         };
+        stream.shelf.await_recording(stream.recorder.is_awaited());
         if let Some(announced) = stream.setup.past.announced.clone() {
             stream.go_on(&announced);
         }
@@ -398,6 +405,7 @@ impl Stream {
             self.encoding.as_ref().and_then(Encoding::poll_timeout),
             self.window.as_ref().and_then(Window::poll_timeout),
             self.shelf.poll_timeout(),
+            self.recorder.poll_timeout(),
             self.queue.poll_timeout(),
         ]
         .into_iter()
@@ -602,6 +610,9 @@ impl Stream {
             self.warn(format!("segment number {} out of order", cut.number));
             return;
         }
+        if let Some(j) = &mut self.recorder.journal {
+            j.open(cut.number, cut.start, cut.discontinuity);
+        }
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
@@ -666,6 +677,13 @@ impl Stream {
                 window.drop_open();
             } else {
                 window.close(end, now.mono);
+            }
+        }
+        if let Some(journal) = &mut self.recorder.journal {
+            if dropped {
+                journal.drop_open();
+            } else {
+                journal.close(end);
             }
         }
         let draining = self.encoding.as_mut().is_some_and(|e| e.drain(now.mono));

@@ -14,6 +14,8 @@ impl Stream {
             Ok(()) => {
                 if let Some((row, bytes)) = self.shelf.on_the_way(id) {
                     self.queue.add(id, row, bytes, now.mono);
+                } else if let Some(bytes) = self.shelf.journal_on_the_way(id) {
+                    self.queue.add_journal(id, bytes, now.mono);
                 }
             }
             Err(e) => self.give_up(id, &e),
@@ -29,6 +31,7 @@ impl Stream {
         match outcome {
             Outcome::Failed => {}
             Outcome::Lost => self.give_up(id, reason),
+            Outcome::Stored if self.shelf.journal_stored(id) => {}
             Outcome::Stored => {
                 if let Some(done) = self.shelf.stored(id, true) {
                     let key = done.placed.key.clone();
@@ -52,6 +55,9 @@ impl Stream {
 
     fn give_up(&mut self, id: u64, reason: &str) {
         self.queue.drop(id);
+        if self.shelf.journal_stored(id) {
+            self.warn(format!("a journal of the recording is lost, its segments are found by their names: {reason}"));
+        }
         if let Some(done) = self.shelf.stored(id, false) {
             self.warn(format!("segment {} of {} is lost: {reason}", done.number, self.track_name(done.track)));
             if let Some(w) = &mut self.window {
@@ -147,6 +153,7 @@ impl Stream {
                 self.outputs.push_back(Output::Manifests(files));
             }
         }
+        self.record(now);
         while let Some(id) = self.queue.next(now.mono) {
             self.outputs.push_back(Output::Upload(id));
         }
@@ -156,7 +163,7 @@ impl Stream {
             (false, false) => w.finished() && (w.snapshot().is_none() || self.shelf.wrote_end()),
         });
         // What a fenced writer made and nobody named belongs to a recording, if there is one.
-        let busy = if self.fenced { self.keys.is_recorded() && !self.queue.is_empty() } else { self.shelf.is_busy() };
+        let busy = if self.fenced { self.keys.is_recorded() && self.shelf.has_puts() } else { self.shelf.is_busy() };
         if self.ended && empty && !busy && !self.over {
             self.over = true;
             if let Some(e) = self.encoding.as_mut().filter(|e| e.is_running()) {

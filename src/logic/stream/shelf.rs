@@ -98,6 +98,8 @@ pub(super) struct Shelf {
     hold: Duration,
     next_id: u64,
     on_the_way: BTreeMap<u64, Done>,
+    /// Journals likewise, and their bytes.
+    journals: BTreeMap<u64, u64>,
     durable_inits: BTreeSet<ObjectKey>,
     dirty: bool,
     writing: bool,
@@ -117,6 +119,8 @@ pub(super) struct Shelf {
     /// [`MPD_LINGER`], once the target duration is known.
     linger: Duration,
     hurry: bool,
+    /// The recording is written, or none is wanted: `state.json` may say that the session has ended.
+    recorded: bool,
 }
 
 impl Shelf {
@@ -132,6 +136,7 @@ impl Shelf {
             hold,
             next_id: 0,
             on_the_way: BTreeMap::new(),
+            journals: BTreeMap::new(),
             durable_inits: BTreeSet::new(),
             dirty: false,
             writing: false,
@@ -146,6 +151,7 @@ impl Shelf {
             mpd_row: None,
             linger: Duration::ZERO,
             hurry: false,
+            recorded: true,
         }
     }
 
@@ -160,6 +166,29 @@ impl Shelf {
         objects.push((placed.key.clone(), segment));
         self.on_the_way.insert(id, Done { track, number, placed });
         Put { id, objects }
+    }
+
+    /// A journal goes out.
+    pub fn put_journal(&mut self, key: ObjectKey, body: Bytes) -> Put {
+        let id = self.next_id;
+        self.next_id += 1;
+        self.journals.insert(id, body.len() as u64);
+        Put { id, objects: vec![(key, body)] }
+    }
+
+    /// The bytes of a journal that is on its way.
+    pub fn journal_on_the_way(&self, id: u64) -> Option<u64> {
+        self.journals.get(&id).copied()
+    }
+
+    /// The journal is durable, or lost.
+    pub fn journal_stored(&mut self, id: u64) -> bool {
+        self.journals.remove(&id).is_some()
+    }
+
+    /// The end waits until the recording is written, or does so no more.
+    pub fn await_recording(&mut self, wait: bool) {
+        self.recorded = !wait;
     }
 
     /// The row of a segment that is on its way, and its bytes.
@@ -280,7 +309,7 @@ impl Shelf {
         self.linger = Duration::from_secs(snapshot.target_duration.into()) * MPD_LINGER;
         let named = self.mpd_row.filter(|(row, _)| Some(*row) == self.writing_row);
         let lingered = self.hurry || named.is_some_and(|(_, since)| now >= since + self.linger);
-        match (snapshot.ended, lingered) {
+        match (snapshot.ended, lingered && self.recorded) {
             (false, _) => End::Ahead,
             (true, false) => End::Playlists,
             (true, true) => End::Written,
@@ -295,7 +324,7 @@ impl Shelf {
 
     /// When the static MPD may be written.
     fn mpd_due(&self) -> Option<Duration> {
-        let (_, since) = self.mpd_row.filter(|_| self.end == End::Playlists)?;
+        let (_, since) = self.mpd_row.filter(|_| self.end == End::Playlists && self.recorded)?;
         Some(if self.hurry { since } else { since + self.linger })
     }
 
@@ -364,7 +393,12 @@ impl Shelf {
 
     /// Something is on its way to the store.
     pub fn is_busy(&self) -> bool {
-        self.writing || !self.on_the_way.is_empty()
+        self.writing || self.has_puts()
+    }
+
+    /// Segments or journals are not durable yet.
+    pub fn has_puts(&self) -> bool {
+        !self.on_the_way.is_empty() || !self.journals.is_empty()
     }
 
     /// The window says more than the manifests.

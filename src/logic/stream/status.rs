@@ -47,6 +47,8 @@ pub struct Publishing {
 pub struct Playback {
     pub hls: String,
     pub dash: String,
+    /// Where the recording's playlists will be, if there is one.
+    pub recording: Option<String>,
 }
 
 /// The source.
@@ -138,7 +140,11 @@ impl Stream {
             session: self.setup.session.to_string(),
             since: self.anchor.map(|a| a.to_string()),
             publisher,
-            playback: Playback { hls: format!("/{}", self.keys.index()), dash: format!("/{}", self.keys.mpd()) },
+            playback: Playback {
+                hls: format!("/{}", self.keys.index()),
+                dash: format!("/{}", self.keys.mpd()),
+                recording: self.keys.is_recorded().then(|| format!("/{}", self.keys.clone().of_recording().index())),
+            },
             input: Input { video, audio },
             passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
             warnings: self.warnings(has_audio),

@@ -4,12 +4,17 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod recorded;
+
 use super::*;
+use crate::cmaf::fragment;
 use crate::cmaf::h264::tests::RECORD_720P30;
+use crate::logic::journal::Journal;
 use crate::logic::ladder::Step;
-use crate::logic::playlist::Track;
+use crate::logic::playlist::{Snapshot, Track};
 use crate::logic::publish::Outcome;
-use crate::logic::state::State;
+use crate::logic::recording::{self, Measured};
+use crate::logic::state::{self, State};
 use crate::logic::takeover;
 use crate::logic::timeline::LongGop;
 
@@ -20,6 +25,11 @@ struct World {
     stream: Stream,
     ms: u64,
     objects: BTreeSet<ObjectKey>,
+    bodies: BTreeMap<ObjectKey, Bytes>,
+    /// The recording, when it was asked for.
+    recording: Option<Snapshot>,
+    /// Its playlists cannot be written yet.
+    unrecorded: bool,
     manifests: BTreeMap<ObjectKey, String>,
     /// What waits for its upload.
     kept: BTreeMap<u64, Put>,
@@ -74,6 +84,9 @@ impl World {
             stream: Stream::new(setup),
             ms: 0,
             objects: BTreeSet::new(),
+            bodies: BTreeMap::new(),
+            recording: None,
+            unrecorded: false,
             manifests: BTreeMap::new(),
             kept: BTreeMap::new(),
             puts: Vec::new(),
@@ -122,8 +135,27 @@ impl World {
                 Output::Codec(command) => self.codec(command),
                 Output::Note(note) => self.notes.push(note.text),
                 Output::Refuse(reason) => self.refused = Some(reason),
+                Output::Record => self.record(),
                 Output::Over => self.over = true,
             }
+        }
+    }
+
+    /// As the shell does it: by the journals and the listing.
+    fn record(&mut self) {
+        let of_journal = |key: &&ObjectKey| key.as_str().contains("/j/");
+        let journals: Vec<Journal> =
+            self.objects.iter().filter(of_journal).map(|key| Journal::read(&self.bodies[key]).unwrap()).collect();
+        let measure = |key: ObjectKey| {
+            let (start, duration) = fragment::measure(&self.bodies[&key]).unwrap();
+            (key.clone(), Measured { start, duration, size: self.bodies[&key].len() as u64 })
+        };
+        let measured = recording::unnamed(&journals, &self.objects).into_iter().map(measure).collect();
+        let session = "s1".parse().unwrap();
+        self.recording = recording::assemble(&session, &journals, &self.objects, &measured);
+        if !self.unrecorded {
+            let now = self.now();
+            self.stream.recorded(Ok(()), now);
         }
     }
 
@@ -191,6 +223,7 @@ impl World {
                 self.stream.stored(put.id, Outcome::Failed, "down", now);
             } else if self.may_write() {
                 self.objects.extend(put.objects.iter().map(|(key, _)| key.clone()));
+                self.bodies.extend(put.objects);
                 self.stream.stored(put.id, Outcome::Stored, "", now);
                 self.kept.remove(&put.id);
             }
@@ -215,6 +248,10 @@ impl World {
 
     /// Another worker, that knows only what this one left in the store.
     fn successor(self) -> Self {
+        self.successor_by(setup())
+    }
+
+    fn successor_by(self, setup: Setup) -> Self {
         let key = |track: &str| ObjectKey::parse(&format!("live/local/demo/{track}.m3u8")).unwrap();
         let state = self.manifests.get(&ObjectKey::parse("ckpt/local/demo/state.json").unwrap());
         let state = state.map(|text| State::read(text.as_bytes()).unwrap());
@@ -231,8 +268,9 @@ impl World {
         let mut next = Self {
             ms: self.ms,
             objects: self.objects,
+            bodies: self.bodies,
             manifests: self.manifests,
-            ..Self::new(Setup { writer, past, ..setup() })
+            ..Self::new(Setup { writer, past, ..setup })
         };
         let now = next.now();
         next.stream.began(now);

@@ -321,6 +321,9 @@ impl Stream {
         if let Some(w) = &mut self.window {
             w.borrow(track, number);
         }
+        if let Some(j) = &mut self.recorder.journal {
+            j.borrow(track, number);
+        }
     }
 
     fn segment(&mut self, track: usize, number: u64, segment: Segment) {
@@ -337,6 +340,9 @@ impl Stream {
         let key = self.keys.segment(&state.name, segment.start);
         let size = segment.bytes.len() as u64;
         let placed = Placed { start: segment.start, duration: segment.duration, size, key, init };
+        if let Some(j) = &mut self.recorder.journal {
+            j.made(track, number, &placed);
+        }
         let put = self.shelf.put(track, number, placed, segment.bytes, bytes);
         self.outputs.push_back(Output::Keep(put));
     }

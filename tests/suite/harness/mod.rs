@@ -11,6 +11,7 @@ pub mod manifest;
 pub mod outage;
 pub mod players;
 pub mod publisher;
+pub mod recording;
 pub mod s3_server;
 pub mod tools;
 pub mod track;

@@ -8,13 +8,26 @@ use super::clip::{Clip, SMALL};
 use super::fault_proxy::{FaultProxy, Mode};
 use super::players;
 use super::publisher::Publisher;
+use super::recording::Recording;
 use super::s3_server::{BUCKET, CREDENTIALS, Server};
 use super::watch::{Seen, Watch};
 use super::worker::{SMALL_LADDER, Worker};
 
 pub fn worker(proxy: &FaultProxy, more: &[&str]) -> Worker {
     let (store, endpoint) = (format!("store=s3://{BUCKET}"), proxy.endpoint());
-    let flags = ["--open", "--ladder", SMALL_LADDER, "--set", "reconnect_grace=1", "--set", &store, "--set", &endpoint];
+    let flags = [
+        "--open",
+        "--ladder",
+        SMALL_LADDER,
+        "--set",
+        "reconnect_grace=1",
+        "--set",
+        "record=true",
+        "--set",
+        &store,
+        "--set",
+        &endpoint,
+    ];
     let environment = [&CREDENTIALS[..], &[("WEIR_LOG", "info,weir::produced=debug")]].concat();
     Worker::start_with(&[&flags[..], more].concat(), &environment)
 }
@@ -63,7 +76,9 @@ pub fn through(mode: Mode, seconds: u64, more: &[&str]) -> (Server, Seen, Vec<St
     publisher.finish();
     worker.over("anna");
     let seen = watch.finish_sliding();
-    all_there(&server, &made(&worker));
+    let made = made(&worker);
+    all_there(&server, &made);
+    Recording::of(&server, "anna").holds(&server, &made.into_keys().collect());
     let (log, faults) = (worker.log(), proxy.faults());
     worker.stop();
     (server, seen, log, faults)

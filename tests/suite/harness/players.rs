@@ -39,6 +39,11 @@ pub struct Play {
 
 impl Play {
     pub fn start(worker: &Worker, stream: &str, players: &str, options: &[&str]) -> Self {
+        Self::of(worker, &manifest::index_path(stream), &manifest::mpd_path(stream), players, options)
+    }
+
+    /// Of a multivariant playlist and an MPD.
+    pub fn of(worker: &Worker, hls: &str, dash: &str, players: &str, options: &[&str]) -> Self {
         let chromium = std::env::var("CHROMIUM").unwrap_or_else(|_| "/usr/bin/chromium".into());
         if let Err(e) = std::fs::metadata(&chromium) {
             tools::missing("chromium", &e);
@@ -46,12 +51,7 @@ impl Play {
         let child = Command::new("node")
             .current_dir(folder())
             .args(["play.mjs", "--base", &format!("http://{}", worker.http), "--players", players])
-            .args([
-                "--hls",
-                &format!("/{}", manifest::index_path(stream)),
-                "--dash",
-                &format!("/{}", manifest::mpd_path(stream)),
-            ])
+            .args(["--hls", &format!("/{hls}"), "--dash", &format!("/{dash}")])
             .args(options)
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
