@@ -57,6 +57,44 @@ pub enum Verb {
         /// The key; read from standard input when it is not given, so that it does not stand in the shell's history.
         key: Option<String>,
     },
+    /// What the bucket must be for playback, recordings and copies in another region.
+    #[command(subcommand)]
+    Bucket(BucketVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BucketVerb {
+    /// Try permissions and conditional writes, and compare the bucket's configuration; exit code 6 if a line is wrong.
+    Check {
+        #[command(flatten)]
+        settings: Settings,
+        /// Origins whose pages play the streams; may be given several times.
+        #[arg(long, value_name = "ORIGIN", default_value = "*")]
+        origin: Vec<String>,
+        /// Live streams of this region, for the reminder of the quota: a third of 1,500.
+        #[arg(long, default_value_t = 500)]
+        streams: u32,
+        /// What one stream's replicated tracks come to, kbit/s: 6 + 3 + 1.5 + 0.8 Mbit/s and audio.
+        #[arg(long, default_value_t = 11_400)]
+        kbps: u32,
+    },
+    /// Set versioning, replication, lifecycle and CORS; rules whose names do not begin with `weir-` stay.
+    Apply {
+        #[command(flatten)]
+        settings: Settings,
+        /// Origins whose pages play the streams; may be given several times.
+        #[arg(long, value_name = "ORIGIN", default_value = "*")]
+        origin: Vec<String>,
+        /// The other region's bucket: arn:aws:s3:::NAME. What is set already need not be given again.
+        #[arg(long, value_name = "ARN")]
+        destination_bucket: Option<String>,
+        /// The role that S3 copies with.
+        #[arg(long, value_name = "ARN")]
+        role: Option<String>,
+        /// Only say what would change.
+        #[arg(long)]
+        dry_run: bool,
+    },
 }
 
 /// Configuration: file, then `WEIR_*`, then these.

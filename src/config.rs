@@ -394,7 +394,14 @@ impl Config {
         range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;
         range("max_streams", self.max_streams, 1, 10_000)?;
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
-        range("codec.warm", self.codec.warm, 0, 64)?;
+        range("codec.warm", self.codec.warm, 0, 64)
+    }
+
+    /// Somebody can publish, and not everybody by mistake. Not asked by verbs that take no publishers.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn check_publishers(&self) -> Result<(), Error> {
         let loopback = [self.rtmp, self.http, self.admin].iter().all(|a| a.ip().is_loopback());
         match (self.open, self.keys.is_empty()) {
             (Open::Loopback, _) if !loopback => Err(Error::Value(
@@ -452,10 +459,11 @@ mod tests {
     #[test]
     fn an_open_worker_is_refused_beyond_loopback() {
         let wide = set("rtmp", "0.0.0.0:1935");
-        assert!(merge(None, &[], &[open(), wide.clone()]).unwrap_err().to_string().contains("--open=anywhere"));
-        assert!(merge(None, &[], &[set("open", "anywhere"), wide]).is_ok());
-        assert!(merge(None, &[], &[open(), set("rtmp", "[::1]:1935")]).is_ok());
-        assert!(merge(None, &[], &[]).unwrap_err().to_string().contains("--keys"));
+        let check = |flags: &[Setting]| merge(None, &[], flags).unwrap().check_publishers();
+        assert!(check(&[open(), wide.clone()]).unwrap_err().to_string().contains("--open=anywhere"));
+        assert!(check(&[set("open", "anywhere"), wide]).is_ok());
+        assert!(check(&[open(), set("rtmp", "[::1]:1935")]).is_ok());
+        assert!(check(&[]).unwrap_err().to_string().contains("--keys"));
     }
 
     #[test]

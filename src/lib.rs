@@ -9,6 +9,7 @@
 
 pub mod backfill;
 pub mod blame;
+pub mod bucket;
 pub mod claim;
 pub mod clock;
 pub mod cmaf;
@@ -22,6 +23,7 @@ pub mod manifests;
 pub mod push;
 pub mod reaper;
 pub mod recording;
+pub mod replication;
 pub mod report;
 pub mod secret;
 pub mod session;

@@ -1,5 +1,6 @@
 //! `weir`: arguments, configuration, logging, signals, exit codes. Everything else is the library's.
 
+mod bucket_verbs;
 mod cli;
 mod run;
 
@@ -20,6 +21,8 @@ pub(crate) mod exit {
     pub const STORE: u8 = 4;
     /// Streams were not written to their end before the drain deadline.
     pub const DRAIN: u8 = 5;
+    /// The bucket is not what it must be.
+    pub const BUCKET: u8 = 6;
 }
 
 /// An error and the exit code that it means.
@@ -57,8 +60,9 @@ fn main() -> ExitCode {
         Some(Verb::Probe { json }) => run::probe(json),
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
         Some(Verb::Key { stream, key }) => run::key(&stream, key),
+        Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),
         None => {
-            eprintln!("weir: say what to do: run, check, probe, push, key (or --help)");
+            eprintln!("weir: say what to do: run, check, probe, push, key, bucket (or --help)");
             return ExitCode::from(exit::CONFIGURATION);
         }
     };

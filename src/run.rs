@@ -17,7 +17,9 @@ use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::{Encoder, Inventory};
+use weir::logic::model::Replicate;
 use weir::push;
+use weir::replication::Replication;
 use weir::report::http::{self, VERSION};
 use weir::secret::Secret;
 use weir::session::Context;
@@ -26,12 +28,19 @@ use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
 
 use crate::cli::Settings;
-use crate::{Fatal, exit};
+use crate::{Fatal, bucket_verbs, exit};
 
 /// Publishers whose verdict is pending.
 const REQUESTS: usize = 64;
 
 fn load(settings: &Settings) -> Result<Config, Fatal> {
+    let config = load_any(settings)?;
+    config.check_publishers().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    Ok(config)
+}
+
+/// The configuration of a verb that takes no publishers.
+pub fn load_any(settings: &Settings) -> Result<Config, Fatal> {
     let wrong = |e| Fatal::new(exit::CONFIGURATION, anyhow!("{e}"));
     let flags = settings.flags().map_err(wrong)?;
     let environment = config::environment(std::env::vars());
@@ -263,6 +272,20 @@ fn open_spool(config: &Config) -> Result<Option<Arc<Spool>>, Fatal> {
     Ok(Some(Arc::new(spool)))
 }
 
+/// Where copies in another region are wanted, what stands against them is said at start, and they are followed.
+async fn watch_replication(config: &Config, location: &Location, clock: Clock) -> Option<Replication> {
+    if !matches!(location, Location::S3 { .. }) || config.replicate == Replicate::None {
+        return None;
+    }
+    let (bucket, wanted) = bucket_verbs::bucket(config, location, vec!["*".into()]).await.ok()?;
+    let findings = wanted.compare_replication(&bucket.replication().await);
+    let replication = Replication::new(clock, findings);
+    for finding in replication.configuration() {
+        tracing::warn!("bucket: {}: {} ({})", finding.line, finding.found, finding.fix);
+    }
+    Some(replication)
+}
+
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
 }
@@ -298,6 +321,7 @@ async fn serve(
     if let Some(reason) = &unfenced {
         tracing::warn!("{reason}; going on, because unfenced_store is set");
     }
+    let replication = watch_replication(&config, &location, clock).await;
     let spool = open_spool(&config)?;
     let codecs = match encoder.name {
         "none" => None,
@@ -317,6 +341,7 @@ async fn serve(
         clock,
         spool: spool.clone(),
         refuse_when_full: config.spool.full == SpoolFull::Refuse,
+        replication: replication.clone(),
         janitor: Janitor::start(Arc::clone(&store)),
         store,
         codecs,
@@ -328,6 +353,9 @@ async fn serve(
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
+    if let Some(replication) = replication {
+        tokio::spawn(replication.follow(Arc::clone(&worker.context.store)));
+    }
     if let Some(spool) = spool {
         tokio::spawn(backfill(spool, Arc::clone(&worker.context.store), worker.context.clock));
     }

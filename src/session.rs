@@ -26,6 +26,7 @@ use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
 use crate::recording;
+use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
 use keeping::{Held, upload, write_manifests};
@@ -74,6 +75,8 @@ pub struct Context {
     pub spool: Option<Arc<Spool>>,
     /// A stream that finds no room there is ended.
     pub refuse_when_full: bool,
+    /// Who follows copies in another region, where some are wanted.
+    pub replication: Option<Replication>,
     /// Where deletions wait.
     pub janitor: Janitor,
     /// Codec processes, where there are any.
@@ -228,6 +231,9 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                     // Of a fenced writer without a recording: nobody will ever ask for them.
                     let left: Vec<u64> = shell.held.keys().copied().collect();
                     left.into_iter().for_each(|id| shell.forget(id));
+                    if let Some(replication) = &shell.context.replication {
+                        replication.ended(&shell.id);
+                    }
                     tracing::info!(stream = %shell.id, "session over");
                     return;
                 }

@@ -120,6 +120,7 @@ function showWorker() {
   setText($('w-version'), w.version);
   setText($('w-gstreamer'), w.gstreamer);
   showStore(w.store);
+  showCopies(w.replication);
   const name = w.name ? `${w.name} · Weir` : 'Weir';
   const title = page.failedSince ? `Unreachable · ${name}` : name;
   if (document.title !== title) document.title = title;
@@ -134,6 +135,21 @@ function showStore(store) {
   const fence = store?.unfenced ? ', two workers are not kept apart' : '';
   setText(node, known ? `${store.kind ?? ''} ${store.healthy ? 'healthy' : 'failing'}${fence}`.trim() : store?.kind);
   node.title = store?.unfenced ?? '';
+}
+
+/** Copies in another region; nothing is shown where none are wanted. */
+function showCopies(copies) {
+  const node = $('w-copies');
+  node.parentElement.hidden = !copies;
+  if (!copies) return;
+  const wrong = list(copies.configuration);
+  const bad = wrong.length > 0 || copies.state === 'alarm' || copies.state === 'breach';
+  setClass(node, 'dot', true);
+  setAttr(node, 'data-state', bad ? 'bad' : copies.state === 'ok' ? 'good' : null);
+  setClass(node, 'trouble', bad);
+  const behind = typeof copies.rpo_seconds === 'number' && copies.samples > 0 ? `, at most ${copies.rpo_seconds} s behind` : '';
+  setText(node, wrong.length > 0 ? 'bucket is not set up' : `${copies.state}${behind}`);
+  node.title = wrong.join('\n');
 }
 
 /** A worker that listens on all addresses is reached by the name that this page was reached by. */

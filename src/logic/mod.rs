@@ -16,6 +16,7 @@ pub mod publish;
 pub mod recipe;
 pub mod recording;
 pub mod render;
+pub mod replication;
 pub mod state;
 pub mod stream;
 pub mod takeover;

@@ -13,6 +13,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
 use crate::logic::model::{ObjectKey, StreamId};
+use crate::replication::Replication;
 use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
 
@@ -127,7 +128,14 @@ async fn ready(State(worker): Shared) -> Response {
 
 async fn scrape(State(worker): Shared) -> Response {
     const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
-    match metrics::render(&worker.statuses().await, &worker.rtmp, &worker.context.store, worker.context.spool.as_deref()) {
+    let sources = metrics::Sources {
+        statuses: &worker.statuses().await,
+        rtmp: &worker.rtmp,
+        store: &worker.context.store,
+        spool: worker.context.spool.as_deref(),
+        replication: worker.context.replication.as_ref(),
+    };
+    match metrics::render(&sources) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
         Err(_) => StatusCode::INTERNAL_SERVER_ERROR.into_response(),
     }
@@ -157,11 +165,28 @@ async fn about(State(worker): Shared) -> Response {
         "encoder_reason": worker.encoder.reason,
         "gstreamer": worker.encoder.gstreamer,
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
+        "replication": worker.context.replication.as_ref().map(replication),
         "rtmp": [format!("rtmp://{}/live", c.rtmp)],
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),
     });
     (NO_STORE, Json(body)).into_response()
+}
+
+/// How copies in another region stand, and what is wrong with the bucket.
+fn replication(replication: &Replication) -> serde_json::Value {
+    let summary = replication.summary();
+    let wrong: Vec<String> = replication.configuration().iter().map(|f| format!("{}: {}", f.line, f.found)).collect();
+    let behind = summary.behind.iter().map(|(_, age)| age.as_secs()).max();
+    json!({
+        "state": summary.state,
+        "samples": summary.histogram.iter().sum::<u64>(),
+        "failed": summary.failed,
+        "untracked": summary.untracked,
+        "oldest_seconds": summary.oldest.map(|o| o.as_secs()),
+        "rpo_seconds": behind,
+        "configuration": wrong,
+    })
 }
 
 async fn stop(State(worker): Shared, Path(id): Path<String>) -> Response {

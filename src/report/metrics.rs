@@ -2,15 +2,18 @@
 
 use std::sync::atomic::AtomicU64;
 
-use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::encoding::text::encode;
+use prometheus_client::encoding::{EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::ingest::rtmp::{Cause, Stats};
+use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::Status;
+use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
 
@@ -32,17 +35,44 @@ struct OfOperation {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfState {
+    state: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: &'static str,
 }
 
+/// What the page is made of.
+#[derive(Debug)]
+pub struct Sources<'a> {
+    /// Sessions.
+    pub statuses: &'a [Status],
+    /// The RTMP listener's counters.
+    pub rtmp: &'a Stats,
+    /// Requests to it are counted.
+    pub store: &'a Store,
+    /// Where objects wait on disk.
+    pub spool: Option<&'a Spool>,
+    /// Copies in another region, where some are wanted.
+    pub replication: Option<&'a Replication>,
+}
+
 /// The whole page.
-pub fn render(statuses: &[Status], rtmp: &Stats, store: &Store, spool: Option<&Spool>) -> Result<String, std::fmt::Error> {
+///
+/// # Errors
+/// What formatting into a text gives: nothing.
+pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
+    let Sources { statuses, rtmp, store, spool, replication } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     rungs(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
     operations(&mut registry, store);
+    if let Some(replication) = replication {
+        copies(&mut registry, replication);
+    }
     listener(&mut registry, rtmp);
     let mut text = String::new();
     encode(&mut text, &registry)?;
@@ -124,6 +154,50 @@ fn publishing(registry: &mut Registry, statuses: &[Status], spool: Option<&Spool
     }
 }
 
+fn copies(registry: &mut Registry, replication: &Replication) {
+    let Summary { histogram, total_millis, failed, untracked, oldest, state, behind } = replication.summary();
+    let right = replication.configuration().is_empty();
+    gauge(registry, "rtc_config_ok", "1 if the bucket's replication was set up right when the worker started", right.into());
+    let text = "Seconds from an object's upload to its copy in the other region, of one segment per stream and minute";
+    registry.register("replication_seconds", text, Seconds { counts: histogram, total_millis });
+    counter(registry, "replication_failed", "Sampled segments that S3 gave up to copy", failed);
+    counter(registry, "replication_untracked", "Sampled segments that no replication rule covers", untracked);
+    let text = "Age of the oldest sampled segment that is not copied yet";
+    gauge(registry, "replication_oldest_seconds", text, oldest.map_or(0, |o| o.as_secs()));
+    let states = Family::<OfState, Gauge>::default();
+    for known in [State::Unknown, State::Ok, State::Alarm, State::Breach] {
+        states.get_or_create(&OfState { state: known.as_str() }).set((known.as_str() == state).into());
+    }
+    registry.register("replication_state", "1 for the state that replication is in: alarm at 10 min, breach at 30 min", states);
+    let region = Family::<OfStream, Gauge>::default();
+    for (stream, age) in behind {
+        let seconds = i64::try_from(age.as_secs()).unwrap_or(i64::MAX);
+        region.get_or_create(&OfStream { stream: stream.to_string() }).set(seconds);
+    }
+    let text = "Seconds of video that would be lost at most if this region were gone now, as far as samples tell";
+    registry.register("region_rpo_seconds", text, region);
+}
+
+/// A histogram whose counts are kept elsewhere.
+#[derive(Debug)]
+struct Seconds {
+    counts: [u64; BOUNDS.len() + 1],
+    total_millis: u64,
+}
+
+impl EncodeMetric for Seconds {
+    fn encode(&self, mut encoder: MetricEncoder<'_>) -> Result<(), std::fmt::Error> {
+        let bounds = BOUNDS.iter().map(|&b| b as f64).chain([f64::MAX]);
+        let buckets: Vec<(f64, u64)> = bounds.zip(self.counts).collect();
+        let count = self.counts.iter().sum();
+        encoder.encode_histogram::<NoLabelSet>(self.total_millis as f64 / 1000.0, count, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
 fn operations(registry: &mut Registry, store: &Store) {
     let Some(tally) = store.tally() else { return };
     let family = Family::<OfOperation, Counter>::default();
@@ -151,7 +225,17 @@ mod tests {
 
     #[test]
     fn an_idle_worker_has_metrics() {
-        let text = render(&[], &Stats::default(), &Store::Memory(Default::default()), None).unwrap();
+        let replication = Replication::new(crate::clock::Clock::start(), Vec::new());
+        let sources = Sources {
+            statuses: &[],
+            rtmp: &Stats::default(),
+            store: &Store::Memory(Default::default()),
+            spool: None,
+            replication: Some(&replication),
+        };
+        let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
+        let samples = ["weir_replication_seconds_bucket{le=\"900.0\"} 0", "weir_replication_state{state=\"unknown\"} 1"];
+        assert!(samples.iter().all(|s| text.contains(s)), "{text}");
     }
 }

@@ -177,6 +177,11 @@ impl Shell {
 
     pub(super) fn uploaded(&mut self, uploaded: Uploaded) {
         let now = self.now();
+        if let (Outcome::Stored, Some(replication), Some(held)) =
+            (uploaded.outcome, &self.context.replication, self.held.get(&uploaded.id))
+        {
+            held.objects.iter().for_each(|(key, _)| replication.stored(&self.id, key));
+        }
         if uploaded.outcome != Outcome::Failed {
             self.forget(uploaded.id);
         }

@@ -17,6 +17,7 @@ pub use s3::{Absent, Fetched, S3};
 
 use crate::blame::Blame;
 use crate::logic::model::ObjectKey;
+use crate::logic::replication::Status;
 
 /// What an operation on the store came to.
 #[derive(Debug, thiserror::Error)]
@@ -253,6 +254,17 @@ impl Store {
         match self {
             Self::S3(s) => Ok(s.head(key).await?.is_some()),
             Self::Folder(_) | Self::Memory(_) => Ok(self.read(key).await?.is_some()),
+        }
+    }
+
+    /// How far the copy of an object in another region is. A store that copies nothing answers [`Status::Untracked`].
+    ///
+    /// # Errors
+    /// As [`Store::read`].
+    pub async fn replication(&self, key: &ObjectKey) -> Result<Status, Error> {
+        match self {
+            Self::S3(s) => s.replication(key).await,
+            Self::Folder(_) | Self::Memory(_) => Ok(Status::Untracked),
         }
     }
 

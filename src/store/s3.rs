@@ -16,12 +16,13 @@ use aws_sdk_s3::operation::get_object::GetObjectError;
 use aws_sdk_s3::operation::head_object::HeadObjectOutput;
 use aws_sdk_s3::operation::put_object::builders::PutObjectFluentBuilder;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ReplicationStatus};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 use bytes::Bytes;
 
 use super::{Error, Found, Object, SwapError, Tag, Tally, Writer, cache_control, checksum, content_type};
 use crate::logic::model::ObjectKey;
+use crate::logic::replication::Status;
 
 /// Deadline to connect: three round trips across an ocean are under a second.
 const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
@@ -207,6 +208,16 @@ impl S3 {
             Err(e) if is_missing(&e) => Ok(None),
             Err(e) => Err(self.error("head", key.as_str(), e)),
         }
+    }
+
+    pub(super) async fn replication(&self, key: &ObjectKey) -> Result<Status, Error> {
+        let there = self.head(key).await?.ok_or_else(|| self.broken("head", key, "the object is not there any more"))?;
+        Ok(match there.replication_status() {
+            Some(ReplicationStatus::Completed | ReplicationStatus::Complete | ReplicationStatus::Replica) => Status::Completed,
+            Some(ReplicationStatus::Failed) => Status::Failed,
+            Some(_) => Status::Pending,
+            None => Status::Untracked,
+        })
     }
 
     fn broken(&self, operation: &'static str, key: &ObjectKey, reason: &str) -> Error {

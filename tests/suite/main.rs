@@ -2,6 +2,7 @@
 
 mod boundaries;
 #[cfg(feature = "gst")]
+mod bucket;
 mod codec;
 mod docs;
 #[cfg(feature = "gst")]

@@ -70,6 +70,27 @@ impl Server {
         (answer.status() == 200).then(|| (kind, caching, answer.body_mut().read_to_vec().unwrap()))
     }
 
+    fn ask(&self, method: &str, path: &str, body: &str) -> String {
+        let request = ureq::http::Request::builder().method(method).uri(format!("http://{}{path}", self.address));
+        let mut answer = self.agent.run(request.body(body.to_owned()).unwrap()).unwrap();
+        let text = answer.body_mut().read_to_string().unwrap();
+        assert!(answer.status().is_success(), "{method} {path}: {} {text}", answer.status());
+        text
+    }
+
+    /// A request of the S3 API, as text.
+    pub fn get(&self, path: &str) -> String {
+        self.ask("GET", path, "")
+    }
+
+    pub fn put(&self, path: &str, body: &str) {
+        self.ask("PUT", path, body);
+    }
+
+    pub fn delete(&self, path: &str) {
+        self.ask("DELETE", path, "");
+    }
+
     /// All keys below a prefix.
     pub fn keys(&self, prefix: &str) -> Vec<String> {
         let mut keys: Vec<String> = Vec::new();
