@@ -5,6 +5,7 @@ use std::hint::black_box;
 use bytes::Bytes;
 use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_main};
 use weir::cmaf::fragment::{Fragmenter, Sample};
+use weir::logic::pathway::Pathways;
 use weir::logic::render::{dash, hls};
 
 #[allow(dead_code, reason = "shared with the golden tests, which use more of it")]
@@ -55,8 +56,10 @@ fn rendering(c: &mut Criterion) {
     let now = scene::ANCHOR;
     let options = dash::MpdOptions { utc_timing_url: Some("/time".into()), ..Default::default() };
     let mut group = c.benchmark_group("render");
-    group.bench_function("multivariant playlist", |b| b.iter(|| hls::multivariant(black_box(&snapshot), &keys, "s7 1 1")));
-    group.bench_function("media playlist", |b| b.iter(|| hls::media(black_box(&snapshot), &keys, 0, "s7 1 1")));
+    group.bench_function("multivariant playlist", |b| {
+        b.iter(|| hls::multivariant(black_box(&snapshot), &keys, &Pathways::default(), "s7 1 1"))
+    });
+    group.bench_function("media playlist", |b| b.iter(|| hls::media(black_box(&snapshot), &keys, 0, None, "s7 1 1")));
     group.bench_function("MPD", |b| b.iter(|| dash::mpd(black_box(&snapshot), &keys, now, &options, "s7 1 1")));
     group.finish();
 }

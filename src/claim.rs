@@ -11,6 +11,7 @@ use bytes::Bytes;
 use futures_util::future::{join_all, try_join_all};
 
 use crate::logic::model::{Keys, ObjectKey, Region, SessionId, StreamId};
+use crate::logic::pathway::PathwayId;
 use crate::logic::playlist::Continuation;
 use crate::logic::render::remarked;
 use crate::logic::state::{self, Announced, Phase, State, StateError};
@@ -47,6 +48,10 @@ pub struct Claimant {
     pub worker: String,
     /// Used if a new session begins.
     pub session: SessionId,
+    /// Other regions, whose checkpoints come here as copies (rules.md 20).
+    pub elsewhere: Vec<Region>,
+    /// Pathways that have media playlists of their own (rules.md 15).
+    pub pathways: Vec<PathwayId>,
 }
 
 /// Why the stream was not taken.
@@ -71,7 +76,22 @@ pub enum ClaimError {
 /// # Errors
 /// [`ClaimError`].
 pub async fn claim(store: &Arc<Store>, who: &Claimant, now: UnixMillis) -> Result<Claimed, ClaimError> {
-    take(store, who, now, &|_| true).await
+    let abroad = newest_abroad(store, who).await?;
+    take(store, who, abroad, now, &|_| true).await
+}
+
+/// The newest checkpoint of the stream in another region, as far as its copy has come. One that cannot be read is not there: its region may be gone.
+async fn newest_abroad(store: &Arc<Store>, who: &Claimant) -> Result<Option<State>, ClaimError> {
+    let mut newest: Option<State> = None;
+    for region in &who.elsewhere {
+        let Some(object) = store.read(&Keys::state(region, &who.stream)).await? else { continue };
+        match State::read(&object.body) {
+            Ok(state) if newest.as_ref().is_none_or(|n| state.updated > n.updated) => newest = Some(state),
+            Ok(_) => {}
+            Err(error) => tracing::warn!(stream = %who.stream, %region, "checkpoint of another region: {error}"),
+        }
+    }
+    Ok(newest)
 }
 
 /// Takes a session that nobody wrote since `before`, to end it.
@@ -84,12 +104,13 @@ pub async fn claim_abandoned(
     before: UnixMillis,
     now: UnixMillis,
 ) -> Result<Claimed, ClaimError> {
-    take(store, who, now, &|s: &State| s.phase == Phase::Live && s.updated < before).await
+    take(store, who, None, now, &|s: &State| s.phase == Phase::Live && s.updated < before).await
 }
 
 async fn take(
     store: &Arc<Store>,
     who: &Claimant,
+    abroad: Option<State>,
     now: UnixMillis,
     may: &(dyn Fn(&State) -> bool + Sync),
 ) -> Result<Claimed, ClaimError> {
@@ -105,7 +126,7 @@ async fn take(
         }
         let epoch = old.as_ref().map_or(0, |s| s.epoch).saturating_add(1);
         let writer = Writer { epoch, nonce: Arc::clone(&nonce) };
-        let state = taken(who, old.as_ref(), &writer, now);
+        let state = taken(who, old.as_ref(), abroad.as_ref(), &writer, now);
         let text = state.write().map_err(StateError::from)?;
         let tag = found.as_ref().map(|o| &o.found.tag);
         let tag = match store.swap(&key, Bytes::from(text), tag, &writer).await {
@@ -120,22 +141,29 @@ async fn take(
     Err(ClaimError::Contended)
 }
 
-/// `state.json` of the new writer: all that the old one said, under a new epoch.
-fn taken(who: &Claimant, old: Option<&State>, writer: &Writer, now: UnixMillis) -> State {
+/// `state.json` of the new writer: all that the old one said, under a new epoch; or what another region's said last, if that is newer.
+fn taken(who: &Claimant, old: Option<&State>, abroad: Option<&State>, writer: &Writer, now: UnixMillis) -> State {
     // A session that announced nothing has no viewers: a new one begins, as behind one that ended (rules.md 20).
-    let goes_on = old.filter(|s| s.phase == Phase::Live && s.announced.is_some());
-    let session = goes_on.map_or(&who.session, |s| &s.session).clone();
+    let goes_on = |s: &&State| s.phase == Phase::Live && s.announced.is_some();
+    let came = abroad.filter(|a| old.is_none_or(|o| a.updated > o.updated)).map(|a| a.moved(now));
+    // The other region's session goes on here under a name of its own: its objects lie elsewhere.
+    let (session, announced) = match (&came, old.filter(goes_on)) {
+        (Some(moved), _) => (&who.session, moved.announced.clone()),
+        (None, Some(old)) => (&old.session, old.announced.clone()),
+        (None, None) => (&who.session, None),
+    };
+    let last = |number: fn(&State) -> u64| old.map_or(0, number).max(came.as_ref().map_or(0, number));
     State {
         v: state::VERSION,
         mark: format!("{session} {} {} 0", writer.epoch, writer.nonce),
         phase: Phase::Live,
-        session,
+        session: session.clone(),
         epoch: writer.epoch,
         worker: who.worker.clone(),
         updated: now,
-        number: old.map_or(0, |s| s.number),
-        discontinuity_sequence: old.map_or(0, |s| s.discontinuity_sequence),
-        announced: goes_on.and_then(|s| s.announced.clone()),
+        number: last(|s| s.number),
+        discontinuity_sequence: last(|s| s.discontinuity_sequence),
+        announced,
     }
 }
 
@@ -157,9 +185,10 @@ async fn go_on(
     let mut past = Past { announced: None, from: fresh };
     if let Some(announced) = state.announced {
         let keys = Keys::new(&who.region, &who.stream, &state.session, writer.epoch, Default::default());
-        match seal(store, &keys, &announced, &writer, &state.mark, &mut tags).await? {
+        match seal(store, &keys, &who.pathways, &announced, &writer, &state.mark, &mut tags).await? {
             Ok(Some(from)) => past = Past { announced: Some(announced), from },
-            Ok(None) => {}
+            // Nothing of it is listed here yet: it came from another region, or its first writer died before.
+            Ok(None) => past.announced = Some(announced),
             Err(unreadable) => {
                 tracing::warn!(stream = %who.stream, "the earlier writer's playlists cannot be gone on with: {unreadable}");
             }
@@ -174,20 +203,26 @@ async fn go_on(
 async fn seal(
     store: &Arc<Store>,
     keys: &Keys,
+    pathways: &[PathwayId],
     announced: &Announced,
     writer: &Writer,
     mark: &str,
     tags: &mut HashMap<ObjectKey, Tag>,
 ) -> Result<Result<Option<Continuation>, Unreadable>, ClaimError> {
     let playlists: Vec<ObjectKey> = announced.tracks.iter().map(|t| keys.playlist(&t.name)).collect();
-    let all: Vec<ObjectKey> = playlists.iter().cloned().chain([keys.index(), keys.mpd()]).collect();
+    let of_pathway = |id| announced.tracks.iter().map(move |t| keys.playlist_of(&t.name, Some(id)));
+    let others = pathways.iter().flat_map(of_pathway).chain([keys.index(), keys.mpd()]);
+    let all: Vec<ObjectKey> = playlists.iter().cloned().chain(others).collect();
     let sealed = try_join_all(all.iter().map(|key| seal_one(store, key, writer, mark))).await?;
     let mut texts: HashMap<&ObjectKey, String> = HashMap::new();
     for (key, (text, tag)) in all.iter().zip(sealed).filter_map(|(k, s)| Some((k, s?))) {
         texts.insert(key, text);
         tags.insert(key.clone(), tag);
     }
-    let read: Vec<(ObjectKey, Option<String>)> = playlists.iter().map(|key| (key.clone(), texts.remove(key))).collect();
+    // What an earlier session left on the same addresses is not this one's.
+    let own = keys.session_part();
+    let text = |text: Option<String>| text.filter(|t| t.contains(&own));
+    let read: Vec<(ObjectKey, Option<String>)> = playlists.iter().map(|key| (key.clone(), text(texts.remove(key)))).collect();
     let tail = match takeover::read(announced, &read) {
         Ok(tail) => tail,
         Err(e) => return Ok(Err(e)),
@@ -229,7 +264,14 @@ mod tests {
 
     fn who(session: &str) -> Claimant {
         let name = |s: &str| s.parse().unwrap();
-        Claimant { region: name("eu"), stream: "demo".parse().unwrap(), worker: "w".into(), session: session.parse().unwrap() }
+        Claimant {
+            region: name("eu"),
+            stream: "demo".parse().unwrap(),
+            worker: "w".into(),
+            session: session.parse().unwrap(),
+            elsewhere: Vec::new(),
+            pathways: Vec::new(),
+        }
     }
 
     #[tokio::test]
@@ -243,6 +285,33 @@ mod tests {
         b.manifests.write(&key, "#EXTM3U\n# weir b\n".into()).await.unwrap();
         let fenced = a.manifests.write(&key, "#EXTM3U\n# weir a\n".into()).await.unwrap_err();
         assert!(matches!(fenced, crate::manifests::WriteError::Fenced { by: 2 }), "{fenced:?}");
+    }
+
+    #[tokio::test]
+    async fn a_stream_of_another_region_goes_on_here_and_may_go_back() {
+        let store = Arc::new(Store::Memory(crate::store::Memory::default()));
+        let fixture = State::read(include_bytes!("../tests/fixtures/state-v1.json")).unwrap();
+        let at = |s: i64| fixture.updated.plus(crate::logic::time::MediaTime::from_secs(s));
+        let us: Region = "us".parse().unwrap();
+        let there = State { updated: at(0), ..fixture.clone() };
+        store.put(&Keys::state(&us, &who("a").stream), Bytes::from(there.write().unwrap())).await.unwrap();
+        assert!(claim(&store, &who("home"), at(1)).await.unwrap().past.announced.is_none(), "it does not look there");
+        let mut here = Claimant { elsewhere: vec![us.clone()], ..who("here") };
+        here.stream = "demo".parse().unwrap();
+        // Its own checkpoint is newer: nothing came from there.
+        assert_eq!(claim(&store, &here, at(2)).await.unwrap().past.from.number, 0);
+        let later = State { updated: at(3), ..fixture };
+        store.put(&Keys::state(&us, &here.stream), Bytes::from(later.write().unwrap())).await.unwrap();
+        for name in ["first", "second"] {
+            // The first dies before it writes anything: the second finds the same.
+            let who = Claimant { session: name.parse().unwrap(), ..here.clone() };
+            let claimed = claim(&store, &who, at(4)).await.unwrap();
+            assert_eq!(claimed.session.as_str(), "first");
+            let announced = claimed.past.announced.unwrap();
+            assert_eq!(announced.tracks, later.announced.as_ref().unwrap().tracks);
+            assert_eq!(claimed.past.from.number, 1041);
+            assert!(claimed.past.from.rows.is_empty());
+        }
     }
 
     #[tokio::test]

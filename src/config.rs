@@ -9,6 +9,7 @@ use toml::{Table, Value};
 use crate::ingest::rtmp::Limits;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Region, Replicate};
+use crate::logic::pathway::{BadPathway, Pathway, Pathways};
 use crate::logic::recipe::DEFAULT_LADDER;
 use crate::logic::timeline::LongGop;
 
@@ -38,6 +39,11 @@ pub struct Config {
     pub open: Open,
     /// Part of every key. Default `local`.
     pub region: Region,
+    /// The address of a server that steers players between pathways. Empty: none.
+    pub steering_url: String,
+    /// Where players read the time (rules.md 14): an address that answers with an ISO 8601 date. Empty: the worker's own `/time`, or none where there are
+    /// pathways.
+    pub utc_timing_url: String,
     /// Which tracks' segments lie under a prefix that is copied to the other region: `all`, `top`, `none`. Default `all`.
     pub replicate: Replicate,
     /// Keep every segment for a recording. Default no.
@@ -79,6 +85,8 @@ pub struct Config {
     pub codec: Codec,
     /// The RTMP listener's limits.
     pub limits: Limits,
+    /// CDNs and regions, each with the address of its folder, in the order in which players try them.
+    pub pathway: Vec<Pathway>,
 }
 
 /// The spool's settings.
@@ -190,6 +198,8 @@ impl Default for Config {
             keys: String::new(),
             open: Open::No,
             region: "local".parse().expect("a lawful name"),
+            steering_url: String::new(),
+            utc_timing_url: String::new(),
             replicate: Replicate::All,
             record: false,
             worker: String::new(),
@@ -210,6 +220,7 @@ impl Default for Config {
             software: Software::default(),
             codec: Codec::default(),
             limits: Limits::default(),
+            pathway: Vec::new(),
         }
     }
 }
@@ -346,6 +357,14 @@ fn overlay(table: &mut Table, known: &Table, setting: &Setting) -> Result<(), Er
             (Value::String(_), None) => {
                 place.insert(part.into(), Value::String(setting.text.clone()));
             }
+            (Value::Array(_), None) => {
+                let parsed = format!("list = {}", setting.text).parse::<Table>().ok().and_then(|mut t| t.remove("list"));
+                let list = parsed.filter(Value::is_array);
+                let list = list.ok_or_else(|| {
+                    Error::Value(format!("{}: {:?} is no list as TOML writes it", setting.origin, setting.text))
+                })?;
+                place.insert(part.into(), list);
+            }
             _ => return Err(unknown(&setting.origin, &setting.key, "", known)),
         }
     }
@@ -394,7 +413,20 @@ impl Config {
         range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;
         range("max_streams", self.max_streams, 1, 10_000)?;
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
-        range("codec.warm", self.codec.warm, 0, 64)
+        range("codec.warm", self.codec.warm, 0, 64)?;
+        self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
+    }
+
+    /// The pathways, checked together.
+    ///
+    /// # Errors
+    /// [`BadPathway`].
+    pub fn pathways(&self) -> Result<Pathways, BadPathway> {
+        let steering = match self.steering_url.as_str() {
+            "" => None,
+            url => Some(url.parse()?),
+        };
+        Pathways::new(self.pathway.clone(), steering)
     }
 
     /// Somebody can publish, and not everybody by mistake. Not asked by verbs that take no publishers.
@@ -454,6 +486,22 @@ mod tests {
         assert!(e.contains("limits.idle_ms"), "{e}");
         let e = merge(None, &[], &[open(), set("windwo", "1")]).unwrap_err().to_string();
         assert!(e.contains("window"), "{e}");
+    }
+
+    #[test]
+    fn pathways_come_from_a_table_or_a_list_and_are_checked() {
+        let file = "steering_url = \"https://s.example/\"\n[[pathway]]\nid = \"a\"\nbase_url = \"https://a.example\"\n";
+        let c = merge(Some((Path::new("f.toml"), file)), &[], &[open()]).unwrap();
+        let pathways = c.pathways().unwrap();
+        assert_eq!(pathways.list[0].base_url.as_str(), "https://a.example/");
+        assert!(pathways.steering_url.is_some());
+        let list = set("pathway", "[{ id = \"b\", base_url = \"http://b.example/x\", region = \"us\" }]");
+        let c = merge(Some((Path::new("f.toml"), file)), &[], &[open(), list]).unwrap();
+        assert_eq!(c.pathways().unwrap().list[0].id.as_str(), "b");
+        let refused = |flags: &[Setting]| merge(None, &[], flags).unwrap_err().to_string();
+        assert!(refused(&[open(), set("pathway", "[{ id = \"b\", base = \"x\" }]")]).contains("base"));
+        assert!(refused(&[open(), set("pathway", "b")]).contains("no list"));
+        assert!(refused(&[open(), set("steering_url", "https://s.example/")]).contains("[[pathway]]"));
     }
 
     #[test]

@@ -349,7 +349,8 @@ async fn serve(
         decoder_threads: config.software.decoder_threads,
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
-    let worker = Worker::new(Parts { config, context, keys, ladder, encoder, rtmp: server.stats(), unfenced });
+    let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    let worker = Worker::new(Parts { config, context, keys, pathways, ladder, encoder, rtmp: server.stats(), unfenced });
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());

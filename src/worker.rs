@@ -14,6 +14,7 @@ use crate::ingest::rtmp::Stats;
 use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
+use crate::logic::pathway::Pathways;
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
@@ -50,6 +51,7 @@ pub struct Worker {
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
     keys: auth::Keys,
+    pathways: Pathways,
     ladder: crate::logic::ladder::Ladder,
     can_encode: bool,
     sessions: Mutex<BTreeMap<StreamId, mpsc::Sender<Control>>>,
@@ -78,6 +80,8 @@ pub struct Parts {
     pub context: Context,
     /// Who may publish.
     pub keys: auth::Keys,
+    /// CDNs and regions.
+    pub pathways: Pathways,
     /// What to encode; `None` passes sources through only.
     pub ladder: Option<crate::logic::ladder::Ladder>,
     /// The encoder.
@@ -101,6 +105,7 @@ impl Worker {
                 top_short_side: 1080,
             }),
             keys: parts.keys,
+            pathways: parts.pathways,
             encoder: parts.encoder,
             rtmp: parts.rtmp,
             unfenced: parts.unfenced,
@@ -238,6 +243,8 @@ impl Worker {
             stream: stream.clone(),
             worker: c.worker.clone(),
             session: new_session_id(self.context.clock.now().wall),
+            elsewhere: self.pathways.other_regions(&c.region),
+            pathways: self.pathways.own_playlists(&c.region).map(|p| p.id.clone()).collect(),
         };
         // rules.md 17: window + 2 x target + 60 s.
         let hold = seconds(c.window) + 2 * seconds(c.segment_target) + seconds(c.hold);
@@ -252,6 +259,12 @@ impl Worker {
         let (window, first_row_wait) = (MediaTime::from_secs(c.window.into()), seconds(c.first_row_wait));
         let keeping = Keeping { replicate: c.replicate, recorded: c.record };
         let grace = Grace { reconnect: seconds(c.reconnect_grace), end_after: seconds(c.end_after) };
+        let utc_timing = match c.utc_timing_url.as_str() {
+            // Relative to the MPD, so that it holds behind any name that the worker has. A CDN has no such address.
+            "" => self.pathways.list.is_empty().then(|| "/time".into()),
+            url => Some(url.to_owned()),
+        };
+        let pathways = self.pathways.clone();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -265,8 +278,8 @@ impl Worker {
             ladder,
             grace,
             hold,
-            // Relative to the MPD, so that it holds behind any name that the worker has.
-            utc_timing: Some("/time".into()),
+            utc_timing,
+            pathways,
         };
         Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
     }

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod mapper;
 pub mod model;
 pub mod packet;
+pub mod pathway;
 pub mod playlist;
 pub mod publish;
 pub mod recipe;

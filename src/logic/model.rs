@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::pathway::PathwayId;
 use super::time::{MediaTime, Timescale};
 
 /// Why a name was refused.
@@ -363,6 +364,30 @@ impl Keys {
     /// The media playlist of one track.
     pub fn playlist(&self, track: &TrackName) -> ObjectKey {
         self.manifest(format_args!("{track}.m3u8"))
+    }
+
+    /// The same for one pathway alone, whose segments are elsewhere (rules.md 15).
+    pub fn playlist_of(&self, track: &TrackName, pathway: Option<&PathwayId>) -> ObjectKey {
+        match pathway {
+            Some(id) => self.manifest(format_args!("{track}.{id}.m3u8")),
+            None => self.playlist(track),
+        }
+    }
+
+    /// The same stream's keys in another region, for its manifests.
+    #[must_use]
+    pub fn in_region(&self, region: Option<&Region>) -> Self {
+        Self { region: region.unwrap_or(&self.region).clone(), ..self.clone() }
+    }
+
+    /// What stands in the address of every segment of the session, and of no other.
+    pub fn session_part(&self) -> String {
+        format!("/{}/{}/{}/", self.region, self.stream, self.session)
+    }
+
+    /// The own region.
+    pub fn region(&self) -> &Region {
+        &self.region
     }
 
     /// The MPD.

@@ -11,6 +11,7 @@ use std::sync::Arc;
 
 use super::journal::Journal;
 use super::model::{Keys, ObjectKey, SessionId, TrackName};
+use super::pathway::Pathways;
 use super::playlist::{Format, Init, Placed, Row, Slot, Snapshot, Track};
 use super::render::{dash, hls};
 use super::time::{MediaTime, UnixMillis};
@@ -72,9 +73,10 @@ pub fn assemble(
 
 /// The recording's files in the order in which they are written: media playlists, then what names them.
 pub fn files(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, mark: &str) -> Vec<(ObjectKey, String)> {
-    let media = snapshot.tracks.iter().enumerate().map(|(i, t)| (keys.playlist(&t.name), hls::media(snapshot, keys, i, mark)));
+    let media =
+        snapshot.tracks.iter().enumerate().map(|(i, t)| (keys.playlist(&t.name), hls::media(snapshot, keys, i, None, mark)));
     let mut files: Vec<_> = media.collect();
-    files.push((keys.index(), hls::multivariant(snapshot, keys, mark)));
+    files.push((keys.index(), hls::multivariant(snapshot, keys, &Pathways::default(), mark)));
     files.extend(dash::mpd(snapshot, keys, now, &dash::MpdOptions::default(), mark).map(|text| (keys.mpd(), text)));
     files
 }

@@ -69,6 +69,12 @@ pub struct Announced {
     pub inits: Vec<Init>,
 }
 
+/// How old a copy of a checkpoint may be when another region goes on with it, seconds: the fleet's RPO. What was listed meanwhile is not known there.
+const OLDEST_COPY: i64 = 1800;
+
+/// Segments and discontinuities more than fit into [`OLDEST_COPY`].
+const SPARE: u64 = 100;
+
 /// A `state.json` that cannot be used.
 #[derive(Debug, thiserror::Error)]
 pub enum StateError {
@@ -101,6 +107,23 @@ impl State {
         Ok(serde_json::from_slice(bytes)?)
     }
 
+    /// The same session, gone on with in another region (rules.md 20): both sequences jump over all that may have been listed since this copy was made, and
+    /// nothing that was listed there lies here. To a player that comes over, a step forward is a reload that it missed; a step back would break it.
+    #[must_use]
+    pub fn moved(&self, now: UnixMillis) -> Self {
+        // Longer ago, nobody watches it any more: a new session begins behind its numbers.
+        let recent = now.since(self.updated) <= MediaTime::from_secs(OLDEST_COPY);
+        let announced = self.announced.as_ref().filter(|_| self.phase == Phase::Live && recent);
+        let target = announced.map_or(1, |a| u64::from(a.target_duration.max(1)));
+        let jump = OLDEST_COPY.unsigned_abs() / target + SPARE;
+        Self {
+            number: self.number.saturating_add(jump),
+            discontinuity_sequence: self.discontinuity_sequence.saturating_add(jump),
+            announced: announced.map(|a| Announced { eras: Vec::new(), inits: Vec::new(), ..a.clone() }),
+            ..self.clone()
+        }
+    }
+
     /// Writes it down.
     ///
     /// # Errors
@@ -122,6 +145,19 @@ mod tests {
         assert_eq!(announced.tracks.len(), 2);
         assert_eq!(announced.inits[0].format, announced.tracks[0].format);
         assert_eq!(State::read(state.write().unwrap().as_bytes()).unwrap(), state);
+    }
+
+    #[test]
+    fn another_region_goes_on_behind_all_that_may_have_been_listed() {
+        let state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
+        let at = |s: i64| state.updated.plus(MediaTime::from_secs(s));
+        let moved = state.moved(at(60));
+        assert_eq!((moved.number, moved.discontinuity_sequence), (41 + 1000, 2 + 1000));
+        let (there, here) = (state.announced.as_ref().unwrap(), moved.announced.as_ref().unwrap());
+        assert_eq!((&there.tracks, there.anchor, there.end), (&here.tracks, here.anchor, here.end));
+        assert!(here.eras.is_empty() && here.inits.is_empty(), "nothing of it lies here");
+        assert!(state.moved(at(3600)).announced.is_none(), "nobody watches it any more");
+        assert!(State { phase: Phase::Ended, ..state.clone() }.moved(at(60)).announced.is_none());
     }
 
     #[test]

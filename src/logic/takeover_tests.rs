@@ -81,7 +81,7 @@ fn announced(w: &Window, s: &Snapshot) -> Announced {
 }
 
 fn texts(s: &Snapshot) -> Vec<(ObjectKey, Option<String>)> {
-    let text = |i: usize| (keys().playlist(&s.tracks[i].name), Some(hls::media(s, &keys(), i, "m")));
+    let text = |i: usize| (keys().playlist(&s.tracks[i].name), Some(hls::media(s, &keys(), i, None, "m")));
     (0..s.tracks.len()).map(text).collect()
 }
 

@@ -93,9 +93,11 @@ async function playIn(browser, pageUrl, name) {
 
 /** Answers of 400 and more, and requests that broke; a player that cancels its own request is no error. */
 function watchHttp(page) {
-  const seen = { bad: [], requests: 0 };
+  const seen = { bad: [], requests: 0, hosts: {} };
   page.on('response', (r) => {
     seen.requests++;
+    const { host } = new URL(r.url());
+    seen.hosts[host] = (seen.hosts[host] ?? 0) + 1;
     if (r.status() >= 400) seen.bad.push(`${r.status()} ${new URL(r.url()).pathname}`);
   });
   page.on('requestfailed', (r) => {
@@ -109,7 +111,7 @@ function watchHttp(page) {
 function withHttp(result, web) {
   const reasons = [...result.reasons];
   if (web.bad.length > options['allow-http-errors']) reasons.push(`${web.bad.length} HTTP errors: ${web.bad.slice(0, 3).join(', ')}`);
-  return { ...result, ok: reasons.length === 0, reasons, requests: web.requests, http_errors: web.bad };
+  return { ...result, ok: reasons.length === 0, reasons, requests: web.requests, hosts: web.hosts, http_errors: web.bad };
 }
 
 /** What the manifest promises, read without any player, so that a level that a player drops is noticed. */

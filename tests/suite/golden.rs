@@ -10,6 +10,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use weir::logic::model::FrameRate;
+use weir::logic::pathway::{Pathway, Pathways};
 use weir::logic::playlist::Snapshot;
 use weir::logic::recording;
 use weir::logic::render::{dash, hls};
@@ -35,11 +36,11 @@ fn mpd(snapshot: &Snapshot) -> String {
 fn golden(name: &str, snapshot: &Snapshot) {
     parsed::check(snapshot, &keys());
     let mut texts = vec![
-        ("index.m3u8".to_owned(), hls::multivariant(snapshot, &keys(), "1 7f3a 3")),
+        ("index.m3u8".to_owned(), hls::multivariant(snapshot, &keys(), &Pathways::default(), "1 7f3a 3")),
         ("manifest.mpd".to_owned(), mpd(snapshot)),
     ];
     for (i, track) in snapshot.tracks.iter().enumerate() {
-        texts.push((format!("{}.m3u8", track.name), hls::media(snapshot, &keys(), i, "1 7f3a 4")));
+        texts.push((format!("{}.m3u8", track.name), hls::media(snapshot, &keys(), i, None, "1 7f3a 4")));
     }
     compare(name, texts);
 }
@@ -161,6 +162,57 @@ fn a_recording_of_two_eras() {
     compare("recorded", files.iter().map(|(key, text)| (name(key), text.clone())).collect());
 }
 
+fn pathway(id: &str, base: &str, region: Option<&str>) -> Pathway {
+    Pathway {
+        id: id.parse().unwrap(),
+        base_url: base.parse().unwrap(),
+        segment_base_url: None,
+        region: region.map(|r| r.parse().unwrap()),
+    }
+}
+
+/// Two CDNs of the own region, one with its segments elsewhere, and another region; a server that steers.
+#[test]
+fn pathways_of_two_regions() {
+    let segments = Some("https://segments.example/".parse().unwrap());
+    let list = vec![
+        pathway("a", "https://a.example/tv", None),
+        Pathway { segment_base_url: segments, ..pathway("b", "https://b.example/", Some("eu1")) },
+        pathway("us", "https://a.example/tv", Some("us1")),
+    ];
+    let pathways = Pathways::new(list, Some("https://steer.example/demo?v=1&w=2".parse().unwrap())).unwrap();
+    let snapshot = Scene::new(ladder(), 2).rows(steady(3)).snapshot();
+
+    let index = hls::multivariant(&snapshot, &keys(), &pathways, "m");
+    let read = parsed::multivariant(&index);
+    assert_eq!((read.variants.len(), read.alternatives.len()), (6, 3));
+    assert!(index.contains("#EXT-X-CONTENT-STEERING:SERVER-URI=\"https://steer.example/demo?v=1&w=2\",PATHWAY-ID=\"a\"\n"));
+    let uris: Vec<&str> = read.variants.iter().map(|v| v.uri.as_str()).collect();
+    assert_eq!(uris[0], "https://a.example/tv/live/eu1/demo/720p.m3u8");
+    assert_eq!(uris[2], "https://b.example/live/eu1/demo/720p.b.m3u8");
+    assert_eq!(uris[4], "https://a.example/tv/live/us1/demo/720p.m3u8");
+    for variant in &read.variants {
+        // Its audio is of the same pathway.
+        let group = read.alternatives.iter().find(|a| Some(&a.group_id) == variant.audio.as_ref()).unwrap();
+        let folder = |uri: &str| uri.rsplit_once('/').unwrap().0.to_owned();
+        assert_eq!(folder(group.uri.as_ref().unwrap()), folder(&variant.uri));
+    }
+
+    let keys = keys();
+    let own: Vec<&Pathway> = pathways.own_playlists(keys.region()).collect();
+    let of_b = hls::media(&snapshot, &keys, 0, Some(own[0]), "m");
+    assert!(parsed::media(&of_b).segments[0].uri.starts_with("https://segments.example/seg/"), "{of_b}");
+    assert!(of_b.contains("#EXT-X-MAP:URI=\"https://segments.example/seg/"), "{of_b}");
+
+    let options = dash::MpdOptions { pathways: pathways.clone(), ..options() };
+    let text = dash::mpd(&snapshot, &keys, written_at(&snapshot), &options, "m").unwrap();
+    let bases: Vec<_> = parsed::mpd(&text).base_url.into_iter().map(|b| (b.serviceLocation.unwrap(), b.base)).collect();
+    let expected = [("a", "https://a.example/tv/live/eu1/demo/"), ("b", "https://segments.example/live/eu1/demo/")];
+    assert_eq!(bases, expected.map(|(id, base)| (id.to_owned(), base.to_owned())), "another region's MPD is its own");
+    let texts = [("index.m3u8", index), ("720p.b.m3u8", of_b), ("manifest.mpd", text)];
+    compare("pathways", texts.map(|(name, text)| (name.to_owned(), text)).into());
+}
+
 #[test]
 fn a_live_mpd_says_everything_of_rule_14() {
     let snapshot = evicted().snapshot();
@@ -223,7 +275,7 @@ fn nothing_to_play_is_no_mpd() {
     let lost = Cut::two_seconds().parts(&[Part::Lost; 3]);
     let snapshot = Scene::new(ladder(), 2).rows([lost]).snapshot();
     assert_eq!(dash::mpd(&snapshot, &keys(), UnixMillis(0), &options(), "m"), None);
-    assert!(hls::media(&snapshot, &keys(), 0, "m").contains("#EXT-X-GAP"));
+    assert!(hls::media(&snapshot, &keys(), 0, None, "m").contains("#EXT-X-GAP"));
 }
 
 #[test]
@@ -231,7 +283,7 @@ fn rungs_whose_ceilings_invert_are_still_announced_in_order() {
     let mut tracks = ladder();
     tracks[0].max_bitrate = 1_000_000;
     let snapshot = Scene::new(tracks, 2).rows(steady(2)).snapshot();
-    let list = parsed::multivariant(&hls::multivariant(&snapshot, &keys(), "m"));
+    let list = parsed::multivariant(&hls::multivariant(&snapshot, &keys(), &Pathways::default(), "m"));
     assert_eq!(list.variants.iter().map(|v| v.bandwidth).collect::<Vec<_>>(), [1_283_001, 1_283_000]);
 }
 
@@ -239,7 +291,8 @@ fn rungs_whose_ceilings_invert_are_still_announced_in_order() {
 fn every_text_carries_its_mark_once() {
     let snapshot = Scene::new(ladder(), 2).rows(steady(2)).snapshot();
     let mark = "2 --\n 9";
-    let texts = [hls::multivariant(&snapshot, &keys(), mark), hls::media(&snapshot, &keys(), 0, mark)];
+    let texts =
+        [hls::multivariant(&snapshot, &keys(), &Pathways::default(), mark), hls::media(&snapshot, &keys(), 0, None, mark)];
     for text in texts {
         assert_eq!(text.lines().nth(1), Some("# weir 2 -%2D%0A 9"));
     }
@@ -280,7 +333,7 @@ proptest! {
             let snapshot = scene.snapshot();
             parsed::check(&snapshot, &keys());
             for (track, before) in said.iter_mut().enumerate() {
-                let list = parsed::media(&hls::media(&snapshot, &keys(), track, "m"));
+                let list = parsed::media(&hls::media(&snapshot, &keys(), track, None, "m"));
                 let now: Vec<_> = list
                     .segments
                     .iter()

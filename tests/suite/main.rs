@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 #[cfg(feature = "gst")]
 mod outage;
+mod pathways;
 #[cfg(feature = "gst")]
 mod push;
 mod raw_rtmp;

@@ -13,6 +13,7 @@
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
+use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Init, Placed, Row, Slot, Snapshot};
 use crate::logic::time::{MediaTime, UnixMillis};
 
@@ -25,6 +26,9 @@ pub struct MpdOptions {
     /// `@suggestedPresentationDelay`: how far behind the wall clock players begin. Default: four target durations, three as
     /// HLS players hold back (RFC 8216bis, 4.4.3.8) and one for the segment that is just being made. Never more than the window.
     pub suggested_presentation_delay: Option<MediaTime>,
+    /// CDNs of the own region, as MPD-level BaseURLs, and the steering server. A BaseURL stands for the same layout at another address, so a pathway
+    /// of another region, whose segments have other names, has no place here: that region has its own MPD.
+    pub pathways: Pathways,
 }
 
 /// The MPD, to be written at [`Keys::mpd`]; `now` becomes `@publishTime`, `mark` is unique per write.
@@ -45,6 +49,7 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
     let end = end.unwrap_or_default();
     let mut xml = Writer::new(&format!("weir {}", comment(mark)));
     xml.open("MPD", &root(snapshot, end, now, options));
+    locations(&mut xml, keys, &options.pathways);
     for (i, period) in periods.iter().enumerate() {
         // The last Period of a live MPD is open: nobody knows its end yet.
         let closed = snapshot.ended || i + 1 < periods.len();
@@ -56,6 +61,23 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
     }
     xml.close();
     Some(xml.finish())
+}
+
+/// BaseURL with `@serviceLocation` (5.6) for each pathway, then ContentSteering (ETSI TS 103 998, 6).
+fn locations(xml: &mut Writer, keys: &Keys, pathways: &Pathways) {
+    let own: Vec<&Pathway> = pathways.list.iter().filter(|p| p.is_of(keys.region())).collect();
+    let mpd = keys.mpd();
+    let folder = mpd.as_str().rsplit_once('/').map_or("", |(folder, _)| folder);
+    for pathway in &own {
+        // Addresses of segments are relative to the MPD's folder, here as if it lay beside `seg/`.
+        let base = pathway.segment_base_url.as_ref().unwrap_or(&pathway.base_url);
+        let attributes = Attributes::new().with("serviceLocation", &pathway.id);
+        xml.text("BaseURL", &attributes, &format!("{base}{folder}/"));
+    }
+    if let (Some(url), Some(first)) = (&pathways.steering_url, own.first()) {
+        let attributes = Attributes::new().with("defaultServiceLocation", &first.id).with("queryBeforeStart", "false");
+        xml.text("ContentSteering", &attributes, url.as_str());
+    }
 }
 
 /// Attributes of MPD (5.3.1.2), all those of rules.md 14. What only tells how an MPD is renewed goes when it is not renewed any more.

@@ -7,7 +7,8 @@
 use std::fmt::Write;
 
 use super::{bandwidths, comment};
-use crate::logic::model::{AudioFormat, Keys, ObjectKey, VideoFormat};
+use crate::logic::model::{AudioFormat, Keys, ObjectKey, TrackName, VideoFormat};
+use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Placed, Row, Slot, Snapshot, Track};
 use crate::logic::time::{Timescale, decimal_seconds};
 
@@ -38,8 +39,9 @@ fn head(mark: &str) -> String {
 /// The multivariant playlist (RFC 8216bis, 4.4.6), to be written at [`Keys::index`].
 ///
 /// Rungs stand in the order of [`Snapshot::tracks`], best first; with audio each names the one AUDIO group. A stream without video
-/// is one variant: its audio playlist. `mark` is unique per write.
-pub fn multivariant(snapshot: &Snapshot, keys: &Keys, mark: &str) -> String {
+/// is one variant: its audio playlist. With pathways all of that once for each, with absolute addresses, an AUDIO group of its own and the same
+/// STABLE-VARIANT-ID and STABLE-RENDITION-ID, by which a player finds the variant again that it plays (RFC 8216bis, 7.4). `mark` is unique per write.
+pub fn multivariant(snapshot: &Snapshot, keys: &Keys, pathways: &Pathways, mark: &str) -> String {
     let rates = bandwidths(&snapshot.tracks);
     let mut rungs = Vec::new();
     let mut audio = None;
@@ -52,30 +54,70 @@ pub fn multivariant(snapshot: &Snapshot, keys: &Keys, mark: &str) -> String {
 
     let mut out = head(mark);
     line!(out, "#EXT-X-INDEPENDENT-SEGMENTS");
-    match audio {
-        Some((track, _, rate)) if rungs.is_empty() => variant(&mut out, keys, track, None, None, rate),
-        Some((track, format, _)) => audio_rendition(&mut out, keys, track, format),
-        None => {}
+    if let (Some(url), Some(first)) = (&pathways.steering_url, pathways.list.first()) {
+        line!(out, "#EXT-X-CONTENT-STEERING:SERVER-URI=\"{url}\",PATHWAY-ID=\"{}\"", first.id);
     }
-    for (track, format, rate) in rungs {
-        variant(&mut out, keys, track, Some(format), audio.map(|(t, _, rate)| (t, rate)), rate);
+    let ways: Vec<Option<&Pathway>> =
+        if pathways.list.is_empty() { vec![None] } else { pathways.list.iter().map(Some).collect() };
+    for way in ways {
+        let way = Way { keys, pathway: way };
+        match audio {
+            Some((track, _, rate)) if rungs.is_empty() => variant(&mut out, way, track, None, None, rate),
+            Some((track, format, _)) => audio_rendition(&mut out, way, track, format),
+            None => {}
+        }
+        for &(track, format, rate) in &rungs {
+            variant(&mut out, way, track, Some(format), audio.map(|(t, _, rate)| (t, rate)), rate);
+        }
     }
     out
 }
 
+/// How a player gets at the media playlists.
+#[derive(Clone, Copy)]
+struct Way<'a> {
+    keys: &'a Keys,
+    /// `None`: where it got the multivariant playlist.
+    pathway: Option<&'a Pathway>,
+}
+
+impl Way<'_> {
+    fn playlist(self, track: &TrackName) -> String {
+        match self.pathway {
+            Some(pathway) => pathway.playlist(self.keys, track),
+            None => self.keys.playlist(track).relative_to(&self.keys.index()),
+        }
+    }
+
+    /// GROUP-ID of the audio.
+    fn group(self, track: &TrackName) -> String {
+        match self.pathway {
+            Some(pathway) => format!("{track}-{}", pathway.id),
+            None => track.to_string(),
+        }
+    }
+}
+
 /// EXT-X-MEDIA (RFC 8216bis, 4.4.6.1). LANGUAGE is left out: nobody has told it.
-fn audio_rendition(out: &mut String, keys: &Keys, track: &Track, format: &AudioFormat) {
+fn audio_rendition(out: &mut String, way: Way<'_>, track: &Track, format: &AudioFormat) {
     let (name, channels) = (&track.name, format.channels);
-    let uri = keys.playlist(name).relative_to(&keys.index());
+    let (uri, group) = (way.playlist(name), way.group(name));
     line!(
         out,
-        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{name}\",NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
          CHANNELS=\"{channels}\",STABLE-RENDITION-ID=\"{name}\",URI=\"{uri}\""
     );
 }
 
 /// EXT-X-STREAM-INF (RFC 8216bis, 4.4.6.2) of `track`, played together with `audio` (and its rate).
-fn variant(out: &mut String, keys: &Keys, track: &Track, video: Option<&VideoFormat>, audio: Option<(&Track, u64)>, rate: u64) {
+fn variant(
+    out: &mut String,
+    way: Way<'_>,
+    track: &Track,
+    video: Option<&VideoFormat>,
+    audio: Option<(&Track, u64)>,
+    rate: u64,
+) {
     let bandwidth = rate.saturating_add(audio.map_or(0, |(_, rate)| rate));
     let _ = write!(out, "#EXT-X-STREAM-INF:BANDWIDTH={bandwidth}");
     if let Some(own) = track.average_bitrate {
@@ -96,20 +138,23 @@ fn variant(out: &mut String, keys: &Keys, track: &Track, video: Option<&VideoFor
         }
     }
     if let Some((audio, _)) = audio {
-        let _ = write!(out, ",AUDIO=\"{}\"", audio.name);
+        let _ = write!(out, ",AUDIO=\"{}\"", way.group(&audio.name));
+    }
+    if let Some(pathway) = way.pathway {
+        let _ = write!(out, ",PATHWAY-ID=\"{}\"", pathway.id);
     }
     line!(out, ",STABLE-VARIANT-ID=\"{}\"", track.name);
-    line!(out, "{}", keys.playlist(&track.name).relative_to(&keys.index()));
+    line!(out, "{}", way.playlist(&track.name));
 }
 
-/// The media playlist (RFC 8216bis, 4.4.3) of the track at `track_index`, to be written at [`Keys::playlist`].
+/// The media playlist (RFC 8216bis, 4.4.3) of the track at `track_index`, to be written at [`Keys::playlist_of`] the pathway.
 ///
-/// Addresses are relative to that key. A gap keeps its number, its length and an address in the layout of [`Keys::segment`], where
+/// Addresses are relative to that key, or below the pathway's folder of segments. A gap keeps its number, its length and an address in the layout of [`Keys::segment`], where
 /// nothing lies; players do not ask for it (RFC 8216bis, 4.4.4.7). `mark` is unique per write.
 ///
 /// # Panics
 /// When the snapshot has no such track.
-pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -> String {
+pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, pathway: Option<&Pathway>, mark: &str) -> String {
     let track = &snapshot.tracks[track_index];
     let mut out = head(mark);
     line!(out, "#EXT-X-TARGETDURATION:{}", snapshot.target_duration);
@@ -123,6 +168,10 @@ pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -
     line!(out, "#EXT-X-INDEPENDENT-SEGMENTS");
 
     let base = keys.playlist(&track.name);
+    let address = |key: &ObjectKey| match pathway {
+        Some(pathway) => pathway.object(key),
+        None => key.relative_to(&base),
+    };
     // The init segment that EXT-X-MAP has named since the last discontinuity.
     let mut map: Option<&ObjectKey> = None;
     for row in &snapshot.rows {
@@ -134,12 +183,15 @@ pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -
             Some(Slot::Media(placed)) => {
                 let init = &placed.init.key;
                 if map != Some(init) {
-                    line!(out, "#EXT-X-MAP:URI=\"{}\"", init.relative_to(&base));
+                    line!(out, "#EXT-X-MAP:URI=\"{}\"", address(init));
                     map = Some(init);
                 }
-                segment(&mut out, snapshot, row, placed, &base);
+                segment(&mut out, snapshot, row, placed, &address(&placed.key));
             }
-            Some(Slot::Gap) | None => gap(&mut out, snapshot, row, keys, track, &base),
+            Some(Slot::Gap) | None => {
+                let start = row.start.in_scale(track.format.timescale());
+                gap(&mut out, snapshot, row, &address(&keys.segment(&track.name, start)));
+            }
         }
     }
     if snapshot.ended {
@@ -148,19 +200,18 @@ pub fn media(snapshot: &Snapshot, keys: &Keys, track_index: usize, mark: &str) -
     out
 }
 
-fn segment(out: &mut String, snapshot: &Snapshot, row: &Row, placed: &Placed, base: &ObjectKey) {
+fn segment(out: &mut String, snapshot: &Snapshot, row: &Row, placed: &Placed, address: &str) {
     date(out, snapshot, row);
     let scale = placed.init.format.timescale();
     line!(out, "#EXTINF:{},", decimal_seconds(placed.duration, scale, EXTINF_DIGITS));
-    line!(out, "{}", placed.key.relative_to(base));
+    line!(out, "{address}");
 }
 
-fn gap(out: &mut String, snapshot: &Snapshot, row: &Row, keys: &Keys, track: &Track, base: &ObjectKey) {
+fn gap(out: &mut String, snapshot: &Snapshot, row: &Row, address: &str) {
     date(out, snapshot, row);
     line!(out, "#EXT-X-GAP");
     line!(out, "#EXTINF:{},", decimal_seconds((row.end - row.start).0, Timescale::VIDEO, EXTINF_DIGITS));
-    let start = row.start.in_scale(track.format.timescale());
-    line!(out, "{}", keys.segment(&track.name, start).relative_to(base));
+    line!(out, "{address}");
 }
 
 /// EXT-X-PROGRAM-DATE-TIME (RFC 8216bis, 4.4.4.6) of every segment: the cut's wall clock, so that all tracks say the same

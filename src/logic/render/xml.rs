@@ -24,6 +24,14 @@ impl Writer {
         self.tag(name, attributes, "/>\n");
     }
 
+    /// An element that holds a text.
+    pub(super) fn text(&mut self, name: &'static str, attributes: &Attributes, text: &str) {
+        let mut end = ">".to_owned();
+        escape(text, &mut end);
+        end.push_str(&format!("</{name}>\n"));
+        self.tag(name, attributes, &end);
+    }
+
     /// The end of the element that was opened last.
     pub(super) fn close(&mut self) {
         if let Some(name) = self.open.pop() {

@@ -28,6 +28,7 @@ use super::model::{
     AudioFormat, AudioUnit, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit,
 };
 use super::packet::{Metadata, Packet};
+use super::pathway::Pathways;
 use super::playlist::{self, Window};
 use super::publish::Queue;
 use super::state::Announced;
@@ -68,6 +69,8 @@ pub struct Setup {
     pub hold: Duration,
     /// UTCTiming address of the MPD (rules.md 14).
     pub utc_timing: Option<String>,
+    /// CDNs and regions that manifests name.
+    pub pathways: Pathways,
 }
 
 /// The writer of a session, as its marks and its checkpoint name it (rules.md 18).

@@ -148,7 +148,8 @@ impl Stream {
                 self.shelf.changed();
             }
             let source = self.tracks.iter().find(|t| t.role == Role::Source).map(|t| &t.name);
-            let options = shelf::Options { keys: &self.keys, utc_timing: self.setup.utc_timing.as_deref(), source };
+            let (utc_timing, pathways) = (self.setup.utc_timing.as_deref(), &self.setup.pathways);
+            let options = shelf::Options { keys: &self.keys, pathways, utc_timing, source };
             if let Some(files) = self.shelf.render(window, &options, now) {
                 self.outputs.push_back(Output::Manifests(files));
             }

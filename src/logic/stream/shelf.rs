@@ -10,6 +10,7 @@ use bytes::Bytes;
 
 use super::Now;
 use crate::logic::model::{Keys, ObjectKey, SessionId, TrackName};
+use crate::logic::pathway::Pathways;
 use crate::logic::playlist::{Init, Placed, Snapshot, Track, Window};
 use crate::logic::render::{dash, hls};
 use crate::logic::state::{self, Announced, Phase, State};
@@ -40,6 +41,7 @@ pub enum Written {
 
 pub(super) struct Options<'a> {
     pub keys: &'a Keys,
+    pub pathways: &'a Pathways,
     pub utc_timing: Option<&'a str>,
     /// The track that is the publisher's own video.
     pub source: Option<&'a TrackName>,
@@ -283,18 +285,27 @@ impl Shelf {
         // Who takes over must know of a Period or an init segment before a playlist shows it.
         files.extend(self.state(window, options.source.cloned(), Phase::Live, now));
         if self.end == End::Ahead {
-            let playlist = |i: usize| (keys.playlist(&snapshot.tracks[i].name), hls::media(&snapshot, keys, i, &mark));
-            files.extend((0..snapshot.tracks.len()).map(playlist));
-            let index = hls::multivariant(&snapshot, keys, "");
+            // Who was taken over fails at the first of these, which has no pathway.
+            let ways = [None].into_iter().chain(options.pathways.own_playlists(keys.region()).map(Some));
+            for way in ways {
+                let key = |i: usize| keys.playlist_of(&snapshot.tracks[i].name, way.map(|p| &p.id));
+                let playlist = |i: usize| (key(i), hls::media(&snapshot, keys, i, way, &mark));
+                files.extend((0..snapshot.tracks.len()).map(playlist));
+            }
+            let index = hls::multivariant(&snapshot, keys, options.pathways, "");
             if self.index.as_ref() != Some(&index) {
-                files.push((keys.index(), hls::multivariant(&snapshot, keys, &mark)));
+                files.push((keys.index(), hls::multivariant(&snapshot, keys, options.pathways, &mark)));
                 self.index = Some(index);
             }
         }
         self.writing_row = snapshot.rows.last().map(|r| r.number);
         self.writing_end = self.next_end(&snapshot, now.mono);
         snapshot.ended = self.writing_end == End::Written;
-        let mpd = dash::MpdOptions { utc_timing_url: options.utc_timing.map(str::to_owned), ..Default::default() };
+        let mpd = dash::MpdOptions {
+            utc_timing_url: options.utc_timing.map(str::to_owned),
+            pathways: options.pathways.clone(),
+            ..Default::default()
+        };
         if let Some(text) = dash::mpd(&snapshot, keys, now.wall, &mpd, &mark) {
             files.push((keys.mpd(), text));
         }

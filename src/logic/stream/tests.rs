@@ -75,6 +75,7 @@ fn setup() -> Setup {
         grace: Grace { reconnect: Duration::from_secs(60), end_after: Duration::from_secs(300) },
         hold: Duration::from_secs(94),
         utc_timing: None,
+        pathways: Default::default(),
     }
 }
 

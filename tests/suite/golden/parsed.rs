@@ -5,6 +5,7 @@ use std::time::Duration;
 use dash_mpd_core::{MPD, Period, Representation};
 use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaSegment};
 use weir::logic::model::{Keys, ObjectKey};
+use weir::logic::pathway::Pathways;
 use weir::logic::playlist::{Format, Placed, Slot, Snapshot};
 use weir::logic::render::{dash, hls};
 use weir::logic::time::{Timescale, UnixMillis, decimal_seconds};
@@ -48,7 +49,7 @@ pub fn check(snapshot: &Snapshot, keys: &Keys) {
 }
 
 fn check_multivariant(snapshot: &Snapshot, keys: &Keys) {
-    let list = multivariant(&hls::multivariant(snapshot, keys, "m"));
+    let list = multivariant(&hls::multivariant(snapshot, keys, &Pathways::default(), "m"));
     let video: Vec<_> = snapshot.tracks.iter().filter(|t| matches!(t.format, Format::Video(_))).collect();
     let audio = snapshot.tracks.iter().find(|t| matches!(t.format, Format::Audio(_)));
     assert_eq!(list.variants.len(), video.len().max(1));
@@ -71,7 +72,7 @@ fn check_multivariant(snapshot: &Snapshot, keys: &Keys) {
 }
 
 fn check_media(snapshot: &Snapshot, keys: &Keys, track: usize) {
-    let text = hls::media(snapshot, keys, track, "m");
+    let text = hls::media(snapshot, keys, track, None, "m");
     let list = media(&text);
     let base = keys.playlist(&snapshot.tracks[track].name);
     assert_eq!(list.version, Some(8));

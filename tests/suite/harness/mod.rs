@@ -13,6 +13,7 @@ pub mod players;
 pub mod publisher;
 pub mod recording;
 pub mod s3_server;
+pub mod steering;
 pub mod tools;
 pub mod track;
 pub mod watch;
