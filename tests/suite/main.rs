@@ -16,6 +16,7 @@ mod hostile;
 mod http;
 #[cfg(feature = "gst")]
 mod outage;
+#[cfg(feature = "gst")]
 mod pathways;
 #[cfg(feature = "gst")]
 mod push;
