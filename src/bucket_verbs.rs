@@ -13,8 +13,8 @@ use crate::{Fatal, exit, run};
 
 /// The configured bucket, and what it must be.
 pub async fn bucket(config: &Config, store: &Location, origins: Vec<String>) -> Result<(Bucket, Wanted), BucketError> {
-    let endpoint = Some(config.s3_endpoint.as_str()).filter(|e| !e.is_empty());
-    let (bucket, prefix) = Bucket::of(store, endpoint).await?;
+    let endpoint = config.s3_endpoint();
+    let (bucket, prefix) = Bucket::of(store, endpoint.as_ref()).await?;
     Ok((bucket, Wanted { prefix, replicate: config.replicate, origins }))
 }
 

@@ -12,11 +12,17 @@ use crate::logic::model::{Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
 use crate::logic::recipe::DEFAULT_LADDER;
 use crate::logic::timeline::LongGop;
+use crate::store::Endpoint;
+
+/// Version of the configuration's form. A file of a later one is refused; settings that are only added do not change it.
+pub const VERSION: u32 = 1;
 
 /// Everything that can be set. Times are whole seconds.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Config {
+    /// Version of this form, for files that are written by other programs. Default and only one: [`VERSION`].
+    pub version: u32,
     /// RTMP listener. Default `127.0.0.1:1935`.
     pub rtmp: SocketAddr,
     /// Playback, probes, read-only facts. Default `127.0.0.1:8080`.
@@ -27,6 +33,8 @@ pub struct Config {
     pub store: String,
     /// An S3 server that is not Amazon's. Empty: Amazon's.
     pub s3_endpoint: String,
+    /// Ask it path-style (`HOST/BUCKET/KEY`), not by virtual hosts (`BUCKET.HOST/KEY`). Default yes.
+    pub s3_path_style: bool,
     /// Run on a store that ignores conditional writes, although two workers could then write one playlist. Default no.
     pub unfenced_store: bool,
     /// `auto`, `nvidia`, `software`. Default `auto`.
@@ -187,11 +195,13 @@ impl Default for Config {
     fn default() -> Self {
         let local = |port| SocketAddr::from(([127, 0, 0, 1], port));
         Self {
+            version: VERSION,
             rtmp: local(1935),
             http: local(8080),
             admin: local(8081),
             store: "folder:weir-store".into(),
             s3_endpoint: String::new(),
+            s3_path_style: true,
             unfenced_store: false,
             encoder: EncoderChoice::Auto,
             ladder: "default".into(),
@@ -407,6 +417,7 @@ impl Config {
                 Err(Error::Value(format!("{name} is {value}, must be {low} to {high}")))
             }
         };
+        range("version", self.version, 1, VERSION)?;
         range("window", self.window, 10, 6 * 3600)?;
         range("segment_target", self.segment_target, 1, 10)?;
         range("software.threads", self.software.threads.into(), 1, 16)?;
@@ -415,6 +426,12 @@ impl Config {
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
         range("codec.warm", self.codec.warm, 0, 64)?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
+    }
+
+    /// The S3 server, if it is not Amazon's.
+    pub fn s3_endpoint(&self) -> Option<Endpoint> {
+        let url = Some(&self.s3_endpoint).filter(|url| !url.is_empty())?.clone();
+        Some(Endpoint { url, path_style: self.s3_path_style })
     }
 
     /// The pathways, checked together.
@@ -476,6 +493,13 @@ mod tests {
         let env = environment([("WEIR_HOLD".into(), "6".into()), ("WEIR_LIMITS__IDLE_MS".into(), "4000".into())].into_iter());
         let c = merge(Some((Path::new("f.toml"), file)), &env, &[open(), set("limits.idle_ms", "5000")]).unwrap();
         assert_eq!((c.window, c.hold, c.limits.idle_ms, c.region.as_str(), c.end_after), (40, 6, 5000, "eu", 300));
+    }
+
+    #[test]
+    fn a_file_of_a_later_version_is_refused() {
+        let read = |text: &str| merge(Some((Path::new("f.toml"), text)), &[], &[open()]);
+        assert!(read("version = 1").is_ok());
+        assert_eq!(read("version = 2").unwrap_err().to_string(), "version is 2, must be 1 to 1");
     }
 
     #[test]

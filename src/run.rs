@@ -308,11 +308,7 @@ async fn serve(
         // Port 0 asked the system for one.
         *address = listener.local_addr().map_err(|e| Fatal::new(exit::PORT, e))?;
     }
-    let store = Arc::new(
-        Store::open(&location, Some(config.s3_endpoint.as_str()).filter(|e| !e.is_empty()))
-            .await
-            .map_err(|e| Fatal::new(exit::STORE, e))?,
-    );
+    let store = Arc::new(Store::open(&location, config.s3_endpoint().as_ref()).await.map_err(|e| Fatal::new(exit::STORE, e))?);
     let unfenced = match store.probe_conditions().await {
         Ok(()) => None,
         Err(e @ weir::store::Error::Unusable { .. }) if config.unfenced_store => Some(e.to_string()),

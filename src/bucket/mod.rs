@@ -11,7 +11,7 @@ use aws_sdk_s3::types::{
     ReplicationRuleStatus, ReplicationTimeStatus,
 };
 
-use crate::store::Location;
+use crate::store::{Endpoint, Location};
 use wanted::{CorsRule, Finding, Found, LifecycleRule, ReplicationRule, Wanted};
 
 /// A bucket and who asks for it.
@@ -19,7 +19,7 @@ use wanted::{CorsRule, Finding, Found, LifecycleRule, ReplicationRule, Wanted};
 pub struct Bucket {
     client: Client,
     name: String,
-    endpoint: Option<String>,
+    endpoint: Option<Endpoint>,
 }
 
 /// Why nothing could be looked at or set.
@@ -48,11 +48,11 @@ impl Bucket {
     ///
     /// # Errors
     /// [`BucketError::NoBucket`].
-    pub async fn of(store: &Location, endpoint: Option<&str>) -> Result<(Self, String), BucketError> {
+    pub async fn of(store: &Location, endpoint: Option<&Endpoint>) -> Result<(Self, String), BucketError> {
         let Location::S3 { bucket, prefix } = store else { return Err(BucketError::NoBucket(store.to_string())) };
         let client = crate::store::s3::client(endpoint).await;
         let prefix = if prefix.is_empty() { String::new() } else { format!("{prefix}/") };
-        Ok((Self { client, name: bucket.clone(), endpoint: endpoint.map(str::to_owned) }, prefix))
+        Ok((Self { client, name: bucket.clone(), endpoint: endpoint.cloned() }, prefix))
     }
 
     fn failed<E>(&self, operation: &'static str, e: &SdkError<E>) -> BucketError
@@ -95,7 +95,7 @@ impl Bucket {
     /// Every line of `weir bucket check` but the quota's.
     pub async fn check(&self, wanted: &Wanted) -> Vec<Finding> {
         let mut lines = trial::permissions(&self.client, &self.name, &wanted.prefix).await;
-        lines.push(trial::conditions(&self.name, &wanted.prefix, self.endpoint.as_deref()).await);
+        lines.push(trial::conditions(&self.name, &wanted.prefix, self.endpoint.as_ref()).await);
         lines.extend(wanted.compare(&self.found().await));
         lines
     }

@@ -6,8 +6,8 @@ use aws_sdk_s3::primitives::ByteStream;
 
 use super::said;
 use super::wanted::Finding;
-use crate::store::Error;
 use crate::store::s3::S3;
+use crate::store::{Endpoint, Error};
 
 /// Prefixes of the layout (rules.md 16), one object below each is tried.
 const PREFIXES: [&str; 5] = ["live/", "ckpt/", "seg/lw/", "rec/", "thumb/"];
@@ -71,7 +71,7 @@ impl Tried {
 }
 
 /// Conditional writes, which keep two workers apart (rules.md 18).
-pub async fn conditions(bucket: &str, prefix: &str, endpoint: Option<&str>) -> Finding {
+pub async fn conditions(bucket: &str, prefix: &str, endpoint: Option<&Endpoint>) -> Finding {
     let line = "conditional writes";
     let outcome = match S3::open(bucket, prefix, endpoint).await {
         Ok(store) => store.probe_conditions().await,

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 pub use folder::Folder;
 pub use memory::Memory;
-pub use s3::{Absent, Fetched, S3};
+pub use s3::{Absent, Endpoint, Fetched, S3};
 
 use crate::blame::Blame;
 use crate::logic::model::ObjectKey;
@@ -153,7 +153,7 @@ impl Store {
     ///
     /// # Errors
     /// [`Error::Unusable`] when it is not there or cannot be written.
-    pub async fn open(location: &Location, endpoint: Option<&str>) -> Result<Self, Error> {
+    pub async fn open(location: &Location, endpoint: Option<&Endpoint>) -> Result<Self, Error> {
         match location {
             Location::S3 { bucket, prefix } => S3::open(bucket, prefix, endpoint).await.map(|s| Self::S3(Box::new(s))),
             Location::Folder(dir) => Folder::open(dir.clone()).await.map(Self::Folder),

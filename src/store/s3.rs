@@ -30,6 +30,15 @@ const CONNECT_DEADLINE: Duration = Duration::from_secs(2);
 /// Deadline of one operation: a server that never answers must not hold a PUT longer than three segments.
 const OPERATION_DEADLINE: Duration = Duration::from_secs(6);
 
+/// An S3 server that is not Amazon's.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Endpoint {
+    /// `http://HOST:PORT` or `https://HOST`.
+    pub url: String,
+    /// The bucket's name is the first part of the path; else it is the first label of the host's name, as Amazon's own are asked.
+    pub path_style: bool,
+}
+
 /// A bucket, and a prefix that stands before every key.
 #[derive(Debug)]
 pub struct S3 {
@@ -64,11 +73,11 @@ pub enum Absent {
 }
 
 impl S3 {
-    /// Credentials, profile and region by the SDK's usual chain; `endpoint` for a server that is not Amazon's (it is asked path-style).
+    /// Credentials, profile and region by the SDK's usual chain; `endpoint` for a server that is not Amazon's.
     ///
     /// # Errors
     /// [`Error::Unusable`] when the bucket cannot be listed.
-    pub async fn open(bucket: &str, prefix: &str, endpoint: Option<&str>) -> Result<Self, Error> {
+    pub async fn open(bucket: &str, prefix: &str, endpoint: Option<&Endpoint>) -> Result<Self, Error> {
         let store = Self {
             client: client(endpoint).await,
             bucket: bucket.to_owned(),
@@ -286,7 +295,7 @@ impl S3 {
 }
 
 /// A client with the one TLS provider, explicit deadlines and no retries of its own. One for a process: it keeps connections.
-pub(crate) async fn client(endpoint: Option<&str>) -> Client {
+pub(crate) async fn client(endpoint: Option<&Endpoint>) -> Client {
     let http = aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https();
     let timeouts = TimeoutConfig::builder()
         .connect_timeout(CONNECT_DEADLINE)
@@ -305,7 +314,7 @@ pub(crate) async fn client(endpoint: Option<&str>) -> Client {
         config = config.region(Region::new("us-east-1"));
     }
     if let Some(endpoint) = endpoint {
-        config = config.endpoint_url(endpoint).force_path_style(true);
+        config = config.endpoint_url(&endpoint.url).force_path_style(endpoint.path_style);
     }
     Client::from_conf(config.build())
 }
@@ -347,5 +356,28 @@ fn absent(e: &SdkError<GetObjectError>) -> Absent {
         Some(404 | 403) => Absent::Missing,
         Some(416) => Absent::Range,
         _ => Absent::Failed,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use aws_sdk_s3::config::Credentials;
+    use aws_sdk_s3::presigning::PresigningConfig;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn the_bucket_stands_in_the_path_or_in_the_hosts_name() {
+        for (path_style, address) in
+            [(true, "http://s3.example:9000/bucket/live/x?"), (false, "http://bucket.s3.example:9000/live/x?")]
+        {
+            let endpoint = Endpoint { url: "http://s3.example:9000".into(), path_style };
+            let client = client(Some(&endpoint)).await;
+            let credentials = Credentials::new("a", "b", None, None, "test");
+            let client = Client::from_conf(client.config().to_builder().credentials_provider(credentials).build());
+            let soon = PresigningConfig::expires_in(Duration::from_secs(60)).unwrap();
+            let request = client.get_object().bucket("bucket").key("live/x").presigned(soon).await.unwrap();
+            assert!(request.uri().starts_with(address), "{}", request.uri());
+        }
     }
 }

@@ -4,6 +4,7 @@ mod boundaries;
 #[cfg(feature = "gst")]
 mod bucket;
 mod codec;
+mod credentials;
 mod docs;
 #[cfg(feature = "gst")]
 mod e2e;
