@@ -89,8 +89,17 @@ struct Place {
 
 impl Place {
     fn of(key: &ObjectKey) -> Option<Self> {
+        Self::read(key, |file| file.strip_suffix(".m4s").is_some_and(|start| start.parse::<i64>().is_ok()))
+    }
+
+    /// Likewise of an init segment: `.../{track}/init-{hash}.mp4` (rules.md 5).
+    fn of_init(key: &ObjectKey) -> Option<Self> {
+        Self::read(key, |file| file.starts_with("init-"))
+    }
+
+    fn read(key: &ObjectKey, is_wanted: impl Fn(&str) -> bool) -> Option<Self> {
         let mut parts = key.as_str().strip_prefix("seg/")?.rsplit('/');
-        parts.next()?.strip_suffix(".m4s")?.parse::<i64>().ok()?;
+        parts.next().filter(|file| is_wanted(file))?;
         let track = parts.next()?.parse().ok()?;
         Some(Self { track, epoch: parts.next()?.parse().ok()? })
     }
@@ -209,35 +218,34 @@ fn place_unnamed(
     }
 }
 
-/// The init segment of a segment that no journal names: the newest that a journal names for its epoch and track. Without such a journal, one that lies
-/// beside it and whose content (and so its file name, rules.md 5) another epoch's journal describes; and if none lies there, that of an epoch
-/// before, which this one went on with.
+/// The init segment of a segment that no journal names: the newest that a journal names for its epoch and track. Without such a journal, the one that
+/// lies beside it, or where none does (the epoch went on with what it found) in the newest epoch before; what is in it some journal must say, of whichever
+/// epoch: inits of equal content have equal file names (rules.md 5).
 fn init_of(place: &Place, key: &ObjectKey, journals: &[&Journal], there: &BTreeSet<ObjectKey>) -> Option<Arc<Init>> {
-    let split = |key: &ObjectKey| key.as_str().rsplit_once('/').map(|(folder, file)| (folder.to_owned(), file.to_owned()));
-    let (folder, _) = split(key)?;
-    let of_folder = |key: &ObjectKey| split(key).is_some_and(|(own, _)| own == folder);
+    let folder = folder_and_file(key)?.0;
     let newest = journals.iter().filter(|j| j.epoch == place.epoch).flat_map(|j| {
-        let segments = j.segments.iter().filter(|s| of_folder(&s.key));
+        let segments = j.segments.iter().filter(|s| folder_and_file(&s.key).is_some_and(|(own, _)| own == folder));
         segments.filter_map(|s| j.inits.get(s.init))
     });
     if let Some(init) = newest.last() {
         return Some(Arc::new(init.clone()));
     }
-    let of_track = |i: &&Init| i.key.as_str().rsplit('/').nth(1) == Some(place.track.as_str());
-    let known: Vec<&Init> = journals.iter().flat_map(|j| &j.inits).filter(of_track).collect();
-    let is_init = |key: &&ObjectKey| of_folder(key) && split(key).is_some_and(|(_, file)| file.starts_with("init-"));
-    let own = there.iter().rfind(is_init);
-    let init = match own.and_then(split).map(|(_, file)| file) {
-        Some(file) => {
-            let same = known.iter().find(|i| split(&i.key).is_some_and(|(_, f)| f == file))?;
-            Init { key: own?.clone(), format: same.format.clone() }
-        }
-        None => {
-            let before = journals.iter().filter(|j| j.epoch < place.epoch).flat_map(|j| &j.inits).filter(of_track);
-            before.last()?.clone()
-        }
+    let describes = |file: &str| {
+        let inits = journals.iter().flat_map(|j| &j.inits);
+        inits
+            .filter_map(|i| Some((folder_and_file(&i.key)?, &i.format)))
+            .find(|((folder, own), _)| *own == file && folder.rsplit('/').next() == Some(place.track.as_str()))
     };
-    Some(Arc::new(init))
+    let lying = there.iter().filter_map(|key| {
+        let (of, file) = (Place::of_init(key)?, folder_and_file(key)?.1);
+        (of.track == place.track && of.epoch <= place.epoch).then_some((of.epoch, key, file))
+    });
+    let (_, key, format) = lying.filter_map(|(epoch, key, file)| Some((epoch, key, describes(file)?.1))).max_by_key(|l| l.0)?;
+    Some(Arc::new(Init { key: key.clone(), format: format.clone() }))
+}
+
+fn folder_and_file(key: &ObjectKey) -> Option<(&str, &str)> {
+    key.as_str().rsplit_once('/')
 }
 
 /// Orders the drafts, leaves out what is not there, and numbers the rest.
