@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
-use rustix::fs::{FlockOperation, flock};
+use rustix::fs::{FlockOperation, flock, statvfs};
 
 use crate::blame::Blame;
 use crate::logic::model::ObjectKey;
@@ -40,13 +40,19 @@ pub enum Error {
         /// What its file `version` says.
         version: String,
     },
-    /// No room: the limit, or the disk.
+    /// No room by the own limit.
     #[error("spool is full: {used} bytes of {limit} are in use")]
     Full {
         /// Bytes in use.
         used: u64,
-        /// Bytes allowed; 0 when the disk itself was full.
+        /// Bytes allowed.
         limit: u64,
+    },
+    /// No room on its disk.
+    #[error("spool is full: no space is left on the disk of {}", folder.display())]
+    DiskFull {
+        /// The worker's folder.
+        folder: PathBuf,
     },
     /// Anything else.
     #[error("spool {operation} {}: {source}", path.display())]
@@ -64,7 +70,7 @@ impl Error {
     /// Whose fault it is.
     pub fn blame(&self) -> Blame {
         match self {
-            Self::Locked { .. } | Self::Version { .. } | Self::Full { .. } => Blame::Operator,
+            Self::Locked { .. } | Self::Version { .. } | Self::Full { .. } | Self::DiskFull { .. } => Blame::Operator,
             Self::File { .. } => Blame::Worker,
         }
     }
@@ -140,7 +146,7 @@ impl Spool {
     /// Keeps an object.
     ///
     /// # Errors
-    /// [`Error::Full`], [`Error::File`].
+    /// [`Error::Full`], [`Error::DiskFull`], [`Error::File`].
     pub async fn write(self: &Arc<Self>, key: &ObjectKey, body: Bytes) -> Result<(), Error> {
         let (used, limit, bytes) = (self.bytes(), self.limit, body.len() as u64);
         if used.saturating_add(bytes) > limit {
@@ -155,7 +161,9 @@ impl Spool {
         })
         .await
         .map_err(|e| match e {
-            Error::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => Error::Full { used, limit: 0 },
+            Error::File { source, .. } if source.kind() == io::ErrorKind::StorageFull => {
+                Error::DiskFull { folder: self.folder.clone() }
+            }
             other => other,
         })
     }
@@ -218,6 +226,16 @@ impl Spool {
     /// Bytes of all objects.
     pub fn bytes(&self) -> u64 {
         self.used.load(Ordering::Relaxed)
+    }
+
+    /// No new stream should count on it: four fifths of what it may hold, or of what its disk lets it hold, are in use. The rest is for those that are
+    /// live.
+    pub fn is_nearly_full(&self) -> bool {
+        let used = self.bytes();
+        // A disk that does not say is taken for one with room.
+        let room = statvfs(&self.folder).map_or(u64::MAX, |disk| disk.f_bavail.saturating_mul(disk.f_frsize));
+        let most = self.limit.min(used.saturating_add(room));
+        used >= most - most / 5
     }
 
     /// Bytes that it may hold.

@@ -29,9 +29,6 @@ const PACKETS: usize = 1024;
 /// Requests to a session that wait; the page and a few publishers at a time.
 const CONTROLS: usize = 32;
 
-/// New streams are refused when the spool is fuller than this share of its limit, 4 of 5: the rest is for those that are live.
-const WATER_MARK: (u64, u64) = (4, 5);
-
 /// A session that does not answer within this is busy with a slow disk; the page shows the others.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -169,7 +166,7 @@ impl Worker {
             }
         } else if self.live() >= self.config.max_streams as usize {
             return Err(rejected("worker is full"));
-        } else if self.context.spool.as_ref().is_some_and(|s| s.bytes() / WATER_MARK.0 > s.limit() / WATER_MARK.1) {
+        } else if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
             return Err(rejected("the store is behind and the spool is nearly full"));
         }
         self.begin(stream, publisher);

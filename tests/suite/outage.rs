@@ -2,14 +2,16 @@
 //! what was not there.
 
 use std::collections::BTreeSet;
+use std::path::Path;
 
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::fault_proxy::{FaultProxy, Mode};
-use crate::harness::outage::{all_there, made, through, whole, worker};
+use crate::harness::outage::{all_there, made, through, whole, worker, worker_with_disk};
 use crate::harness::players;
 use crate::harness::publisher::Publisher;
 use crate::harness::recording::Recording;
 use crate::harness::s3_server::Server;
+use crate::harness::worker::Worker;
 use crate::harness::{beside_others, until};
 
 #[test]
@@ -86,26 +88,46 @@ fn a_worker_that_is_killed_while_the_store_is_away_finishes_its_spool_when_it_is
     b.stop();
 }
 
+/// Filled in a few seconds; a segment of 1 s at 1.2 Mbit/s is less than the fifth above the water mark.
+const ROOM_KIB: u32 = 1024;
+
 #[test]
 fn a_full_spool_ends_the_stream_with_a_reason_or_goes_on_in_memory() {
-    let file = Clip { seconds: 20, kbps: 1500, ..SMALL }.file();
+    full("spool is full: ", |proxy, dir, policy| {
+        let limit = format!("spool.limit_mib={}", ROOM_KIB / 1024);
+        worker(proxy, &["--spool", &dir.display().to_string(), "--set", &limit, "--set", policy, "--set", "segment_target=1"])
+    });
+}
+
+#[test]
+fn a_full_disk_under_the_spool_ends_the_stream_with_a_reason_or_goes_on_in_memory() {
+    full("spool is full: no space is left on the disk", |proxy, dir, policy| {
+        worker_with_disk(
+            proxy,
+            dir,
+            ROOM_KIB,
+            &["--spool", &dir.display().to_string(), "--set", policy, "--set", "segment_target=1"],
+        )
+    });
+}
+
+fn full(told: &str, start: impl Fn(&FaultProxy, &Path, &str) -> Worker) {
+    let file = Clip { seconds: 20, kbps: 1200, gop: 30, ..SMALL }.file();
     let _machine = beside_others();
     let server = Server::start();
     for refuse in [true, false] {
         let proxy = FaultProxy::start(server.address);
         let folder = tempfile::tempdir().unwrap();
-        let dir = spool(&folder);
-        let policy = format!("spool.full={}", if refuse { "refuse" } else { "live-only" });
-        let worker = worker(&proxy, &["--spool", &dir, "--set", "spool.limit_mib=1", "--set", &policy]);
+        let worker = start(&proxy, folder.path(), &format!("spool.full={}", if refuse { "refuse" } else { "live-only" }));
         let mut publisher = Publisher::start(&file, &worker, "anna");
         players::segments(&worker, "anna", 2);
         proxy.set(Mode::Down);
-        worker.logged("spool is full");
+        worker.logged(told);
         let mut other = Publisher::start(&file, &worker, "berta");
         worker.logged("the store is behind and the spool is nearly full");
         assert!(!other.outcome().0.success());
         if refuse {
-            worker.logged("source refused: nothing more can be kept: spool is full");
+            worker.logged(&format!("source refused: nothing more can be kept: {told}"));
             assert!(!publisher.outcome().0.success());
         }
         proxy.set(Mode::Pass);

@@ -1,6 +1,7 @@
 //! A worker behind a [`FaultProxy`], and what must hold when the fault is over.
 
 use std::collections::BTreeMap;
+use std::path::Path;
 use std::sync::Arc;
 
 use super::beside_others;
@@ -14,6 +15,15 @@ use super::watch::{Seen, Watch};
 use super::worker::{SMALL_LADDER, Worker};
 
 pub fn worker(proxy: &FaultProxy, more: &[&str]) -> Worker {
+    start(proxy, more, Worker::start_with)
+}
+
+/// One with a disk of its own ([`Worker::start_with_disk`]).
+pub fn worker_with_disk(proxy: &FaultProxy, disk: &Path, kib: u32, more: &[&str]) -> Worker {
+    start(proxy, more, |flags, environment| Worker::start_with_disk(disk, kib, flags, environment))
+}
+
+fn start(proxy: &FaultProxy, more: &[&str], by: impl Fn(&[&str], &[(&str, &str)]) -> Worker) -> Worker {
     let (store, endpoint) = (format!("store=s3://{BUCKET}"), proxy.endpoint());
     let flags = [
         "--open",
@@ -29,7 +39,7 @@ pub fn worker(proxy: &FaultProxy, more: &[&str]) -> Worker {
         &endpoint,
     ];
     let environment = [&CREDENTIALS[..], &[("WEIR_LOG", "info,weir::produced=debug")]].concat();
-    Worker::start_with(&[&flags[..], more].concat(), &environment)
+    by(&[&flags[..], more].concat(), &environment)
 }
 
 /// A worker on the bucket itself, past the proxy: for who watches, and to go on with what another one left.

@@ -2,7 +2,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -52,8 +52,20 @@ impl Worker {
 
     /// With these flags only (and addresses, folders and preset), and these variables in its environment.
     pub fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), flags, environment)
+    }
+
+    /// The same, with a disk of its own of so many KiB at `disk`, which nobody else sees: a file system in memory, in a mount namespace.
+    pub fn start_with_disk(disk: &Path, kib: u32, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "--map-root-user", "sh", "-ec"]);
+        command.arg(format!("mount -t tmpfs -o size={kib}k weir-test \"$0\"; exec \"$@\""));
+        command.arg(disk).arg(env!("CARGO_BIN_EXE_weir"));
+        Self::start_by(command, flags, environment)
+    }
+
+    fn start_by(mut command: Command, flags: &[&str], environment: &[(&str, &str)]) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
         command.arg("run");
         for listener in ["--rtmp", "--http", "--admin"] {
             command.args([listener, "127.0.0.1:0"]);
