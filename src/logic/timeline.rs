@@ -10,7 +10,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::mapper::Mapper;
+use super::mapper::{Mapper, Track};
 use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
 use super::time::MediaTime;
 
@@ -330,10 +330,10 @@ impl Timeline {
             if !idr {
                 return out;
             }
-            self.mapper.start(time, composition);
+            self.mapper.start(Track::Video, time, MediaTime::from_millis(i64::from(composition)));
             self.place_early();
         }
-        let Some(dts) = self.mapper.map(time) else { return out };
+        let Some(dts) = self.mapper.map(Track::Video, time, now) else { return out };
         let pts = dts + MediaTime::from_millis(i64::from(composition));
         if pts.is_negative() {
             return out;
@@ -374,9 +374,9 @@ impl Timeline {
         }
         if matches!(self.phase, Phase::AudioOnly) && !self.mapper.is_started() {
             // No picture will come that starts it: a publisher who came back.
-            self.mapper.start(time, 0);
+            self.mapper.start(Track::Audio, time, MediaTime::ZERO);
         }
-        match self.mapper.map(time) {
+        match self.mapper.map(Track::Audio, time, now) {
             Some(pts) if self.held_audio.len() < MAX_HELD => self.held_audio.push_back((pts, data)),
             None if self.early_audio.len() < MAX_HELD => self.early_audio.push_back((time, data)),
             _ => {}
@@ -407,11 +407,11 @@ impl Timeline {
             return out;
         }
         let Some(&(first, _)) = self.early_audio.front() else { return out };
-        self.mapper.start(first, 0);
+        self.mapper.start(Track::Audio, first, MediaTime::ZERO);
         self.place_early();
         self.phase = Phase::AudioOnly;
         self.target_duration = seconds_up(self.policy.target);
-        let start = self.mapper.place(first);
+        let start = self.mapper.place_audio(first).unwrap_or_default();
         let cut = self.take_cut(start);
         self.grid_next = start + self.policy.target;
         out.push(Event::Decided(Box::new(Decision {
@@ -461,7 +461,7 @@ impl Timeline {
 
     fn place_early(&mut self) {
         for (time, data) in self.early_audio.drain(..) {
-            self.held_audio.push_back((self.mapper.place(time), data));
+            self.held_audio.extend(self.mapper.place_audio(time).map(|pts| (pts, data)));
         }
     }
 
