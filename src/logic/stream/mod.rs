@@ -609,21 +609,24 @@ impl Stream {
 
     fn cut(&mut self, cut: &Cut, now: Now) {
         let Some(window) = &mut self.window else { return };
+        let end = cut.hole_from.unwrap_or(cut.start);
+        window.close(end, now.mono);
         if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
             self.warn(format!("segment number {} out of order", cut.number));
             return;
         }
         if let Some(j) = &mut self.recorder.journal {
+            j.close(end);
             j.open(cut.number, cut.start, cut.discontinuity);
         }
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
-            self.begin_era(cut);
+            self.begin_era(cut, end);
         }
         for i in 0..self.tracks.len() {
             if cut.discontinuity {
-                self.tracks[i].packager.close(cut.start);
+                self.tracks[i].packager.close(end);
             }
             let lost = self.tracks[i].packager.cut(cut.number, cut.start);
             self.packaged(i, Ok(lost));
