@@ -9,7 +9,7 @@ use bytes::Bytes;
 
 use super::mapper::MAX_AUDIO_LAG;
 use super::model::{AudioFormat, AudioUnit};
-use super::time::MediaTime;
+use super::time::{MediaTime, Timescale};
 use crate::cmaf::aac::{self, FRAME};
 
 /// Audio further than this from the publisher's clock is corrected by one frame (rules.md 11).
@@ -50,12 +50,14 @@ pub struct AudioTrack {
     silent: bool,
     /// Where the next frame goes, in samples.
     next: i64,
-    /// A frame of the publisher was placed.
+    /// A frame was placed.
     anchored: bool,
     /// How long absent audio is waited for: [`PATIENCE`], up to [`MAX_AUDIO_LAG`] for a sender whose audio comes late.
     patience: MediaTime,
     waiting: VecDeque<AudioUnit>,
     repairs: Repairs,
+    /// Places within a frame on which no frame may begin, see [`AudioTrack::beside`].
+    taken: Vec<i64>,
 }
 
 impl AudioTrack {
@@ -72,6 +74,30 @@ impl AudioTrack {
             patience: PATIENCE,
             waiting: VecDeque::new(),
             repairs: Repairs::default(),
+            taken: Vec::new(),
+        }
+    }
+
+    /// Segments are named by their start in samples (rules.md 4). Behind a run of a higher rate the same number of samples comes again; a run that begins
+    /// at another place within a frame, by a sample (0.1 ms at the most), never has the same name.
+    #[must_use]
+    pub fn beside(mut self, runs: &[(Timescale, i64)]) -> Self {
+        self.taken = runs.iter().filter(|(rate, _)| *rate > self.format.rate).map(|(_, place)| *place).collect();
+        self.step_aside();
+        self
+    }
+
+    /// The rate, and the place within a frame at which this run's frames begin.
+    pub fn place_in_frame(&self) -> (Timescale, i64) {
+        (self.format.rate, self.next.rem_euclid(FRAME))
+    }
+
+    fn step_aside(&mut self) {
+        for _ in 0..self.taken.len() {
+            if !self.taken.contains(&self.next.rem_euclid(FRAME)) {
+                return;
+            }
+            self.next += 1;
         }
     }
 
@@ -138,8 +164,9 @@ impl AudioTrack {
         }
         if error > PATIENCE {
             self.fill(unit.pts, out);
-        } else if error > MAX_ERROR {
-            self.fill_one(out);
+        } else {
+            // One frame of a clock that drifts; of a hole, all at once.
+            while unit.pts - MediaTime::from_scale(self.next, self.format.rate) > MAX_ERROR && self.fill_one(out) {}
         }
         out.push(Frame { start: self.next, data: unit.data });
         self.next += FRAME;
@@ -157,9 +184,10 @@ impl AudioTrack {
         let at = at.max(self.next);
         let whole = (at - self.next) / FRAME;
         self.next = at - whole * FRAME;
+        self.step_aside();
         for _ in 0..whole {
             if !self.fill_one(out) {
-                self.next = at;
+                self.next += FRAME;
             }
         }
         self.anchored = true;
@@ -181,6 +209,8 @@ impl AudioTrack {
         let Some(data) = aac::silence(self.format.channels) else { return false };
         out.push(Frame { start: self.next, data });
         self.next += FRAME;
+        // From the first frame on all are on one grid: a hole of a part of one could stand at a cut, and the segment begin too late.
+        self.anchored = true;
         self.repairs.filled += 1;
         true
     }
@@ -225,6 +255,21 @@ mod tests {
             let heard: Vec<_> = frames.iter().filter(|f| &f.data[..] == b"aac").map(|f| f.start).collect();
             assert_eq!((heard, frames.len()), (vec![at], silence + 1), "{times:?}");
             assert!(frames[0].start < 480_000 + FRAME && frames.windows(2).all(|w| w[1].start == w[0].start + FRAME));
+        }
+    }
+
+    #[test]
+    fn frames_of_a_lower_rate_never_begin_at_the_samples_of_an_earlier_run() {
+        let mut low = aac::silent_format();
+        low.rate = Timescale::new(44_100).unwrap();
+        let before = [(Timescale::new(48_000).unwrap(), 0), (Timescale::new(48_000).unwrap(), 1)];
+        for (pts, format, place) in [(10_240, &low, 2), (10_240, &aac::silent_format(), 0)] {
+            // 10.24 s are 441 and 480 whole frames
+            let mut t = AudioTrack::new(format.clone(), false, MediaTime::from_millis(pts)).beside(&before);
+            assert_eq!(t.place_in_frame().1, place);
+            t.push(unit(pts));
+            let frames = t.release(MediaTime::from_secs(11));
+            assert_eq!(frames[0].start.rem_euclid(FRAME), place);
         }
     }
 

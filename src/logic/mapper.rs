@@ -88,16 +88,27 @@ pub struct Mapper {
     video: Clock,
     audio: Clock,
     skew: Skew,
+    /// What was between early times and the timeline.
+    settled: MediaTime,
     /// What was corrected between the tracks of one clock: audio minus video.
     lean: MediaTime,
     jumps: u64,
 }
 
 impl Mapper {
-    /// The first time given to [`Mapper::start`] becomes `origin`.
+    /// What is started with becomes `origin`.
     pub fn new(origin: MediaTime) -> Self {
         let (video, audio) = (Clock::default(), Clock::default());
-        Self { origin, started: false, video, audio, skew: Skew::default(), lean: MediaTime::ZERO, jumps: 0 }
+        Self {
+            origin,
+            started: false,
+            video,
+            audio,
+            skew: Skew::default(),
+            settled: MediaTime::ZERO,
+            lean: MediaTime::ZERO,
+            jumps: 0,
+        }
     }
 
     /// Jumps that were mended so far.
@@ -105,33 +116,50 @@ impl Mapper {
         self.jumps
     }
 
-    /// Pins `raw` milliseconds + `composition` to the origin. Called with the first picture that is shown, before it is mapped; or with the first
-    /// audio frame of a stream without video.
-    pub fn start(&mut self, track: Track, raw: u32, composition: MediaTime) {
+    /// An audio frame that came at `now`, before anything is pinned: on a timeline of its own, from 0, see [`Mapper::settle`].
+    pub fn early_audio(&mut self, raw: u32, now: Duration) -> MediaTime {
+        if self.audio.offset.is_none() {
+            self.audio.pin(raw, MediaTime::ZERO);
+            self.audio.latest = MediaTime::ZERO;
+        }
+        self.step(Track::Audio, raw, now)
+    }
+
+    /// Pins the first picture that is shown, `raw` milliseconds + `composition`, to the origin. Called before it is mapped.
+    pub fn start_video(&mut self, raw: u32, composition: MediaTime) {
         let at = self.origin - composition;
-        let clock = self.clock(track);
-        clock.pin(raw, at);
-        // Audio is held for a while before it is known that there is no video: later frames may have come.
-        let last = *clock.last_raw.get_or_insert(i64::from(raw));
-        clock.latest = at.max(MediaTime::from_millis(last) + clock.offset.unwrap_or_default());
+        self.video.last_raw = Some(i64::from(raw));
+        self.video.pin(raw, at);
+        self.video.latest = at;
         self.started = true;
-        if let (Track::Video, Some(last)) = (track, self.audio.last_raw) {
+        if let (Some(early), Some(last)) = (self.audio.offset.take(), self.audio.last_raw) {
             self.pin_audio(last as u32);
+            self.settled = self.audio.offset.unwrap_or_default() - early;
         }
     }
 
-    /// `true` behind [`Mapper::start`].
+    /// Of a stream without video: pins the early frame that lies at `first` to the origin.
+    pub fn start_audio(&mut self, first: MediaTime) {
+        self.settled = self.origin - first;
+        self.audio.offset = self.audio.offset.map(|o| o + self.settled);
+        self.audio.latest = self.audio.latest + self.settled;
+        self.started = true;
+    }
+
+    /// Where an early frame lies behind the start.
+    pub fn settle(&self, early: MediaTime) -> MediaTime {
+        early + self.settled
+    }
+
+    /// `true` behind [`Mapper::start_video`] or [`Mapper::start_audio`].
     pub fn is_started(&self) -> bool {
         self.started
     }
 
-    /// `raw` milliseconds, come at `now`, on the output timeline; `None` before [`Mapper::start`]. A track's times ascend but for disorder of
-    /// less than 250 ms.
+    /// `raw` milliseconds, come at `now`, on the output timeline; `None` before the start. A track's times ascend but for disorder of less than
+    /// 250 ms.
     pub fn map(&mut self, track: Track, raw: u32, now: Duration) -> Option<MediaTime> {
         if !self.started {
-            let clock = self.clock(track);
-            clock.last_raw = Some(clock.unwrapped(raw));
-            clock.arrived = now;
             return None;
         }
         if self.clock(track).offset.is_none() {
@@ -146,6 +174,12 @@ impl Mapper {
             self.lean = self.lean + slewed;
             self.audio.offset = self.audio.offset.map(|o| o + slewed);
         }
+        let out = self.step(track, raw, now);
+        self.watch(track, out);
+        Some(out)
+    }
+
+    fn step(&mut self, track: Track, raw: u32, now: Duration) -> MediaTime {
         let out = match self.clock(track).place(raw) {
             Some(out) if !self.is_jump(track, out, now) => self.returned(track, raw, out),
             _ => self.mend(track, raw, now),
@@ -158,13 +192,7 @@ impl Mapper {
         clock.last_raw = Some(clock.unwrapped(raw));
         clock.latest = clock.latest.max(out);
         clock.arrived = now;
-        self.watch(track, out);
-        Some(out)
-    }
-
-    /// Where `raw` of the audio lies, for a frame that came before [`Mapper::start`]; moves nothing. `None` before it.
-    pub fn place_audio(&self, raw: u32) -> Option<MediaTime> {
-        self.audio.place(raw)
+        out
     }
 
     /// A picture would be shown before one that stands before its IDR: the video clock stepped back by so little that it was no jump.

@@ -39,7 +39,7 @@ impl Publisher<'_> {
     fn send(&self, m: &mut Mapper, track: Track, t: i64) -> Option<MediaTime> {
         let raw = if track == Track::Video { (self.video)(t) } else { (self.audio)(t) } as u32;
         if track == Track::Video && !m.is_started() {
-            m.start(track, raw, MediaTime::ZERO);
+            m.start_video(raw, MediaTime::ZERO);
         }
         m.map(track, raw, Duration::from_millis((self.arrive)(t).unsigned_abs()))
     }
@@ -160,19 +160,22 @@ fn audio_on_a_clock_of_its_own_stands_where_the_video_is() {
 
 #[test]
 fn audio_that_came_before_the_first_key_frame_keeps_its_distance() {
-    let p = Publisher { video: &|t| t + 50_000, audio: &|t| t + 50_000, ..Default::default() };
+    let at = |m: &Mapper, early: MediaTime| m.settle(early).millis();
     let mut m = mapper();
-    for t in 0..50 {
-        assert_eq!(p.send(&mut m, Track::Audio, t * 20), None);
-    }
-    assert_eq!(p.send(&mut m, Track::Video, 1000), Some(MediaTime::ZERO));
-    assert_eq!(m.place_audio(50_980), Some(MediaTime::from_millis(-20)));
+    let early: Vec<_> = (0..50).map(|n| m.early_audio(50_000 + n * 20, Duration::ZERO)).collect();
+    m.start_video(51_000, MediaTime::ZERO);
+    assert_eq!((at(&m, early[0]), at(&m, early[49])), (-1000, -20));
     // On another clock, the last of it came with the picture.
-    let p = Publisher { audio: &|t| t + 50_000, ..Default::default() };
     let mut m = mapper();
-    p.send(&mut m, Track::Audio, 980);
-    p.send(&mut m, Track::Video, 1000);
-    assert_eq!(m.place_audio(50_980), Some(MediaTime::ZERO));
+    let early: Vec<_> = (0..50).map(|n| m.early_audio(50_000 + n * 20, Duration::ZERO)).collect();
+    m.start_video(1000, MediaTime::ZERO);
+    assert_eq!((at(&m, early[0]), at(&m, early[49])), (-980, 0));
+    // A jump before the start is none behind it.
+    let mut m = mapper();
+    let early: Vec<_> = [50_000, 50_020, 9_000_040, 9_000_060].iter().map(|&t| m.early_audio(t, Duration::ZERO)).collect();
+    m.start_audio(early[0]);
+    assert_eq!(early.iter().map(|&t| at(&m, t)).collect::<Vec<_>>(), [0, 20, 40, 60]);
+    assert_eq!(m.map(Track::Audio, 9_000_080, Duration::ZERO), Some(MediaTime::from_millis(80)));
 }
 
 #[test]
@@ -186,7 +189,7 @@ fn after_a_reconnect_audio_may_begin_at_zero_while_video_does_not() {
 #[test]
 fn composition_of_the_first_picture_is_part_of_its_time() {
     let mut m = Mapper::new(MediaTime::from_secs(5));
-    m.start(Track::Video, 0, MediaTime::from_millis(66));
+    m.start_video(0, MediaTime::from_millis(66));
     assert_eq!(m.map(Track::Video, 0, Duration::ZERO), Some(MediaTime::from_millis(5000 - 66)));
 }
 
@@ -258,7 +261,7 @@ fn one_wrong_time_does_not_move_the_clock() {
 #[test]
 fn neighbours_in_disorder_and_doubled_times_are_no_jumps() {
     let mut m = mapper();
-    m.start(Track::Video, 0, MediaTime::ZERO);
+    m.start_video(0, MediaTime::ZERO);
     let times = [0, 40, 120, 80, 160, 160, 200, 240, 240, 220, 280];
     let out: Vec<i64> = times.iter().map(|&t| m.map(Track::Video, t, Duration::ZERO).unwrap().millis()).collect();
     assert_eq!(out, times.map(i64::from));
@@ -268,7 +271,7 @@ fn neighbours_in_disorder_and_doubled_times_are_no_jumps() {
 #[test]
 fn slow_pictures_without_audio_are_no_jumps() {
     let mut m = mapper();
-    m.start(Track::Video, 0, MediaTime::ZERO);
+    m.start_video(0, MediaTime::ZERO);
     for n in 0..100u32 {
         let at = m.map(Track::Video, n * 4000, Duration::from_secs(u64::from(n) * 4)).unwrap();
         assert_eq!(at, MediaTime::from_secs(i64::from(n) * 4));

@@ -207,8 +207,8 @@ pub struct Timeline {
     /// Changed formats that wait for a cut.
     new_video: Option<VideoFormat>,
     new_audio: Option<AudioFormat>,
-    /// Audio that came before the mapper was started, by its raw time.
-    early_audio: VecDeque<(u32, Bytes)>,
+    /// Audio that came before the mapper was started.
+    early_audio: VecDeque<(MediaTime, Bytes)>,
     held_audio: VecDeque<(MediaTime, Bytes)>,
     /// The next number to give.
     next: u64,
@@ -346,7 +346,7 @@ impl Timeline {
             if !idr {
                 return out;
             }
-            self.mapper.start(Track::Video, time, composition);
+            self.mapper.start_video(time, composition);
             self.place_early();
         }
         let Some(dts) = self.mapper.map(Track::Video, time, now) else { return out };
@@ -400,18 +400,20 @@ impl Timeline {
         if (self.audio.is_none() && self.new_audio.is_none()) || matches!(self.phase, Phase::Refused) {
             return out;
         }
-        if matches!(self.phase, Phase::AudioOnly) && !self.mapper.is_started() {
-            // No picture will come that starts it: a publisher who came back.
-            self.mapper.start(Track::Audio, time, MediaTime::ZERO);
-        }
-        let pts = self.mapper.map(Track::Audio, time, now);
-        if let Some(pts) = pts {
+        if !self.mapper.is_started() {
+            let early = self.mapper.early_audio(time, now);
+            if matches!(self.phase, Phase::AudioOnly) {
+                // No picture will come that starts it: a publisher who came back.
+                self.mapper.start_audio(early);
+                self.held_audio.push_back((self.mapper.settle(early), data));
+            } else if self.early_audio.len() < MAX_HELD {
+                self.early_audio.push_back((early, data));
+            }
+        } else if let Some(pts) = self.mapper.map(Track::Audio, time, now) {
             self.miss_video(pts, &mut out);
-        }
-        match pts {
-            Some(pts) if self.held_audio.len() < MAX_HELD => self.held_audio.push_back((pts, data)),
-            None if self.early_audio.len() < MAX_HELD => self.early_audio.push_back((time, data)),
-            _ => {}
+            if self.held_audio.len() < MAX_HELD {
+                self.held_audio.push_back((pts, data));
+            }
         }
         if matches!(self.phase, Phase::Probing { .. }) {
             out.extend(self.handle_timeout(now));
@@ -437,7 +439,7 @@ impl Timeline {
 
     /// When [`Timeline::handle_timeout`] should be called if nothing arrives.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none();
+        let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none() && !self.early_audio.is_empty();
         self.first_packet.filter(|_| waiting).map(|t| t + TRACKS_DEADLINE)
     }
 
@@ -448,11 +450,11 @@ impl Timeline {
             return out;
         }
         let Some(&(first, _)) = self.early_audio.front() else { return out };
-        self.mapper.start(Track::Audio, first, MediaTime::ZERO);
+        self.mapper.start_audio(first);
         self.place_early();
         self.phase = Phase::AudioOnly;
         self.target_duration = seconds_up(self.policy.target);
-        let start = self.mapper.place_audio(first).unwrap_or_default();
+        let start = self.mapper.settle(first);
         let cut = self.take_cut(start);
         self.grid_next = start + self.policy.target;
         out.push(Event::Decided(Box::new(Decision {
@@ -473,6 +475,11 @@ impl Timeline {
         let mut out = Vec::new();
         self.drain_audio(&mut out);
         self.end_run(&mut out);
+        if matches!(self.phase, Phase::Probing { .. }) {
+            // Too little for a stream; whoever comes next begins anew.
+            self.first_packet = None;
+            self.early_audio.clear();
+        }
         out
     }
 
@@ -513,7 +520,7 @@ impl Timeline {
 
     fn place_early(&mut self) {
         for (time, data) in self.early_audio.drain(..) {
-            self.held_audio.extend(self.mapper.place_audio(time).map(|pts| (pts, data)));
+            self.held_audio.push_back((self.mapper.settle(time), data));
         }
     }
 
@@ -573,7 +580,7 @@ impl Timeline {
             Phase::Probing { grid, bytes } => {
                 if unit.pts >= self.grid_next {
                     grid.push(unit.pts);
-                    self.grid_next = self.grid_next + target;
+                    self.grid_next = next_on_grid(self.grid_next, unit.pts, target);
                 }
                 let first_cut = unit.idr && length >= target - TOLERANCE;
                 let waited = length
@@ -632,10 +639,8 @@ impl Timeline {
                 if !fresh && unit.pts < self.grid_next && !last_chance {
                     return false;
                 }
-                let next = self.grid_next + target;
-                // Off the grid, or so far behind it that the next one would come at once.
-                let near = fresh || unit.pts < self.grid_next || next - unit.pts < MIN_SEGMENT;
-                self.grid_next = if near { unit.pts + target } else { next };
+                let off = fresh || unit.pts < self.grid_next;
+                self.grid_next = if off { unit.pts + target } else { next_on_grid(self.grid_next, unit.pts, target) };
                 let cut = Cut { hole_from: hole, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
@@ -773,6 +778,8 @@ impl Timeline {
             }
             if alone {
                 if self.new_audio.is_some() {
+                    // This frame begins where the last one ends, to the millisecond.
+                    self.latest = self.latest.min(pts);
                     self.close(out);
                 }
                 self.cut_on_audio(pts, out);
@@ -811,6 +818,12 @@ impl Timeline {
         self.discontinuity = true;
         out.push(Event::Closed { end: self.latest, dropped });
     }
+}
+
+/// The cut behind the one that was due at `due` and is made at `at`: a target later, or off the grid when so much was missing that it would come
+/// at once.
+fn next_on_grid(due: MediaTime, at: MediaTime, target: MediaTime) -> MediaTime {
+    if due + target - at < MIN_SEGMENT { at + target } else { due + target }
 }
 
 fn seconds_up(t: MediaTime) -> u32 {

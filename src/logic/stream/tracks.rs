@@ -185,7 +185,8 @@ impl Stream {
         let behind = self.finish_audio(end);
         let silent = cut.audio.is_none() && !self.facts.audio.is_known();
         let format = cut.audio.clone().unwrap_or_else(|| self.audio_format());
-        let audio = self.audio.insert(AudioTrack::new(format, silent, cut.start));
+        let track = AudioTrack::new(format, silent, cut.start).beside(self.audio_runs.make_contiguous());
+        let audio = self.audio.insert(track);
         if cut.audio.is_none() {
             for unit in behind {
                 audio.push(unit);
