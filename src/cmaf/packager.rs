@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::aac::FRAME;
 use super::fragment::{FragmentError, Fragmenter, Sample, Segment};
 use crate::logic::time::{MediaTime, Timescale};
 
@@ -63,6 +64,8 @@ pub struct Packager {
     cuts: VecDeque<Cut>,
     /// Set while the front cut's segment has its first sample.
     filling: bool,
+    /// Start of the last audio frame in it.
+    last: Option<i64>,
     /// Number of the next segment that nobody has heard of yet: lower ones were finished or lost.
     next: u64,
 }
@@ -70,7 +73,7 @@ pub struct Packager {
 impl Packager {
     /// A track in `scale` that has seen no cut.
     pub fn new(kind: Kind, scale: Timescale) -> Self {
-        Self { kind, scale, fragmenter: Fragmenter::new(), cuts: VecDeque::new(), filling: false, next: 0 }
+        Self { kind, scale, fragmenter: Fragmenter::new(), cuts: VecDeque::new(), filling: false, last: None, next: 0 }
     }
 
     /// Segment `number` begins at `start`. Cuts come in order, before any sample at or behind them.
@@ -90,6 +93,7 @@ impl Packager {
     pub fn restart(&mut self) {
         self.fragmenter.discard();
         self.filling = false;
+        self.last = None;
     }
 
     /// Adds a sample, in decode order.
@@ -106,7 +110,13 @@ impl Packager {
                 break;
             }
             let begins = front.end.is_none() && next.is_some_and(|n| self.begins(&sample, n));
-            let end = if begins { sample.pts } else { self.ticks(bound.unwrap_or(front.start)) };
+            let bound = self.ticks(bound.unwrap_or(front.start));
+            let end = match self.last {
+                _ if !begins => bound,
+                // Audio with a hole of more than a frame: what is before it ends at the cut, not behind the hole.
+                Some(last) if sample.pts - last > 2 * FRAME => bound.max(last + FRAME),
+                _ => sample.pts,
+            };
             if let Err(e) = self.finish_front(end, &mut out) {
                 result = Err(e);
             }
@@ -115,7 +125,14 @@ impl Packager {
             if !self.filling && self.begins(&sample, front) {
                 self.filling = true;
             }
-            if self.filling && self.fragmenter.len() < MAX_SAMPLES && self.fragmenter.bytes() + sample.data.len() <= MAX_BYTES {
+            // Out of order by so much that its segment is finished.
+            let late = sample.pts < self.ticks(front.start);
+            if self.filling
+                && !late
+                && self.fragmenter.len() < MAX_SAMPLES
+                && self.fragmenter.bytes() + sample.data.len() <= MAX_BYTES
+            {
+                self.last = (self.kind == Kind::Audio).then_some(sample.pts);
                 self.fragmenter.push(sample);
             }
         }
@@ -180,6 +197,7 @@ impl Packager {
     fn finish_front(&mut self, end: i64, out: &mut Vec<Output>) -> Result<(), FragmentError> {
         let segment = if self.filling { self.fragmenter.close_segment(end) } else { Ok(None) };
         self.filling = false;
+        self.last = None;
         let Some(cut) = self.cuts.pop_front() else { return Ok(()) };
         if cut.number < self.next {
             return Ok(());
@@ -248,6 +266,17 @@ mod tests {
     }
 
     #[test]
+    fn a_picture_of_a_finished_segment_is_left_out() {
+        let mut p = video();
+        p.push(sample(0, true)).unwrap();
+        p.cut(1, MediaTime(9000));
+        p.push(sample(9000, true)).unwrap();
+        p.push(sample(6000, false)).unwrap();
+        let Some(Output::Segment { segment, .. }) = end(&mut p, 12_000).pop() else { panic!("a segment") };
+        assert_eq!((segment.start, segment.duration, segment.samples), (9000, 3000, 1));
+    }
+
+    #[test]
     fn a_missed_cut_loses_that_segment_only() {
         let mut p = video();
         p.push(sample(0, true)).unwrap();
@@ -283,6 +312,18 @@ mod tests {
         }
         p.cut(1, MediaTime(90 * 80)); // 80 ms: between frame 3 (64 ms) and 4 (85.3 ms)
         assert_eq!(numbers(&p.push(sample(4 * 1024, true)).unwrap()), [(0, Some(4 * 1024))]);
+    }
+
+    #[test]
+    fn a_hole_in_the_audio_belongs_to_no_segment() {
+        let mut p = Packager::new(Kind::Audio, Timescale::new(48_000).unwrap());
+        p.cut(0, MediaTime(0));
+        p.push(sample(0, true)).unwrap();
+        p.cut(1, MediaTime(90 * 80));
+        assert_eq!(numbers(&p.push(sample(48_000, true)).unwrap()), [(0, Some(3840))]);
+        p.close(MediaTime(90_000 + 90 * 80));
+        let Some(Output::Segment { segment, .. }) = p.flush().unwrap().pop() else { panic!("a segment") };
+        assert_eq!((segment.start, segment.duration), (48_000, 3840));
     }
 
     #[test]

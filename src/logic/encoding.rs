@@ -79,7 +79,8 @@ pub struct Encoding {
     retained: VecDeque<(VideoUnit, bool)>,
     bytes: usize,
     progress: Vec<Progress>,
-    fed: MediaTime,
+    /// First and last presentation time that the process was given.
+    given: Option<(MediaTime, MediaTime)>,
     commands: VecDeque<Command>,
 }
 
@@ -95,7 +96,7 @@ impl Encoding {
             retained: VecDeque::new(),
             bytes: 0,
             progress: Vec::new(),
-            fed: MediaTime::ZERO,
+            given: None,
             commands: VecDeque::new(),
         }
     }
@@ -142,6 +143,7 @@ impl Encoding {
             return;
         }
         self.state = State::Running;
+        self.given = None;
         self.progress = vec![Progress { since: None, out: None }; self.rungs.len()];
         self.commands.push_back(Command::Start { source: self.source.clone(), rungs: self.rungs.clone() });
         let again: Vec<(VideoUnit, bool)> = self.retained.iter().cloned().collect();
@@ -161,7 +163,8 @@ impl Encoding {
     }
 
     fn feed(&mut self, unit: VideoUnit, cut: bool, now: Duration) {
-        self.fed = unit.pts;
+        let (first, last) = self.given.unwrap_or((unit.pts, unit.pts));
+        self.given = Some((first.min(unit.pts), last.max(unit.pts)));
         for p in &mut self.progress {
             p.since.get_or_insert(now);
             p.out.get_or_insert(unit.pts);
@@ -205,12 +208,17 @@ impl Encoding {
         }
     }
 
-    /// A rung gave a picture.
-    pub fn output(&mut self, rung: usize, pts: MediaTime) {
+    /// A rung gave a picture. `false` for one that the process was not given: it is not to be used.
+    #[must_use]
+    pub fn output(&mut self, rung: usize, pts: MediaTime) -> bool {
+        if self.given.is_none_or(|(first, last)| !(first..=last).contains(&pts)) {
+            return false;
+        }
         if let Some(p) = self.progress.get_mut(rung) {
             p.since = None;
             p.out = p.out.max(Some(pts));
         }
+        true
     }
 
     /// The process died, or its pipeline failed. `true` when it was needed: units that it did not give are coming again.
@@ -231,6 +239,14 @@ impl Encoding {
             }
             State::Off | State::Waiting { .. } => false,
         }
+    }
+
+    /// The process breaks the protocol and is ended; then as after [`Encoding::died`].
+    pub fn misbehaved(&mut self, reason: &str, now: Duration) -> bool {
+        if self.is_running() {
+            self.commands.push_back(Command::Kill { reason: reason.to_owned() });
+        }
+        self.died(now)
     }
 
     /// The publisher is gone: drain what runs. `true` when [`Encoding::drained`] or [`Encoding::died`] will follow.
@@ -289,7 +305,7 @@ impl Encoding {
     }
 
     fn watch(&mut self, now: Duration) -> Option<String> {
-        let fed = self.fed;
+        let fed = self.given.map_or(MediaTime::ZERO, |(_, last)| last);
         let mut hung = None;
         for (p, rung) in self.progress.iter_mut().zip(&self.rungs) {
             let Some(since) = p.since.filter(|&s| now >= s + HANG) else { continue };
@@ -345,7 +361,7 @@ mod tests {
         e.start(at(0));
         for ms in (0..6500).step_by(100) {
             e.push(&unit(ms, ms % 2000 == 0), ms % 2000 == 0, MediaTime::from_millis(4000), at(ms as u64));
-            e.output(0, MediaTime::from_millis(ms));
+            assert!(e.output(0, MediaTime::from_millis(ms)));
         }
         commands(&mut e);
         assert!(e.died(at(6500)));
@@ -353,6 +369,18 @@ mod tests {
         assert!(matches!(again[0], Command::Start { .. }));
         assert!(matches!(&again[1], Command::Feed { unit, cut: true } if unit.pts.millis() == 4000 && unit.idr));
         assert_eq!(again.len(), 1 + 25);
+    }
+
+    #[test]
+    fn a_picture_that_was_not_given_is_refused() {
+        let mut e = encoding();
+        assert!(!e.output(0, MediaTime::ZERO));
+        e.start(at(0));
+        for ms in [1000, 1120, 1040, 1080] {
+            e.push(&unit(ms, ms == 1000), false, MediaTime::ZERO, at(0));
+        }
+        let out = [999, 1000, 1120, 1121].map(|ms| e.output(0, MediaTime::from_millis(ms)));
+        assert_eq!(out, [false, true, true, false]);
     }
 
     #[test]

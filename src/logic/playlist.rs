@@ -166,6 +166,8 @@ struct Pending {
     discontinuity: bool,
     /// Counted from the moment at which the row was closed.
     deadline: Option<Duration>,
+    /// It waits longer than that, for the store.
+    late: bool,
     slots: Vec<Option<Slot>>,
     /// Tracks whose segment was made and is on its way to the store.
     made: Vec<usize>,
@@ -220,6 +222,8 @@ pub struct Window {
     follows: bool,
     /// Behind an outage: the newest row that was closed by then. All up to it are named in one write (rules.md 19).
     catch_up: Option<u64>,
+    /// The row that this waits for: those before it are ready, whatever their deadlines are.
+    held_up: Option<u64>,
     was_down: bool,
     /// Rows that left the window before they could be named.
     skipped: Vec<u64>,
@@ -253,6 +257,7 @@ impl Window {
             base: 0,
             follows: false,
             catch_up: None,
+            held_up: None,
             was_down: false,
             skipped: Vec::new(),
             after_skip: 0,
@@ -323,6 +328,7 @@ impl Window {
             end: None,
             discontinuity,
             deadline: None,
+            late: false,
             slots,
             made: Vec::new(),
             borrowed: Vec::new(),
@@ -430,6 +436,7 @@ impl Window {
     /// skipped and the rest is named in one write (rules.md 19).
     pub fn advance(&mut self, store: Store, excused: &dyn Fn(u64) -> bool, now: Duration) -> bool {
         self.skip();
+        self.held_up = None;
         if store == Store::Down {
             self.was_down = true;
             self.excuse_all(now);
@@ -441,7 +448,8 @@ impl Window {
         }
         if let Some(until) = self.catch_up {
             let backlog = self.pending.iter().take_while(|p| p.row <= until).count();
-            if !(0..backlog).all(|i| self.ready(i, excused, now)) {
+            self.held_up = (0..backlog).find(|&i| !self.ready(i, excused, now)).map(|i| self.pending[i].row);
+            if self.held_up.is_some() {
                 return false;
             }
             self.catch_up = None;
@@ -469,6 +477,7 @@ impl Window {
         let made = (0..tracks).any(|t| !row.has(t) && row.made.contains(&t));
         if made && excused(row.row) {
             row.deadline = Some(now + own_duration(row.start, end));
+            row.late = true;
             return false;
         }
         true
@@ -479,30 +488,31 @@ impl Window {
         for row in &mut self.pending {
             if let (Some(end), true) = (row.end, row.deadline.is_some_and(|d| d <= now)) {
                 row.deadline = Some(now + own_duration(row.start, end));
+                row.late = true;
             }
         }
     }
 
-    /// Rows that would leave the window as soon as they are named are not waited for: the recording has them.
+    /// Rows that wait for the store and would leave the window as soon as they are named are not waited for: the recording has them.
     fn skip(&mut self) {
         let closed = self.pending.iter().filter_map(|p| p.end.map(|end| end - p.start));
         let mut behind = closed.fold(MediaTime::ZERO, |sum, length| sum + length);
         while let Some(front) = self.pending.front() {
             let Some(end) = front.end else { return };
             behind = behind - (end - front.start);
-            if behind < self.policy.window || (0..self.tracks.len()).all(|t| front.has(t)) {
+            if behind < self.policy.window || !front.late || (0..self.tracks.len()).all(|t| front.has(t)) {
                 return;
             }
             let Some(front) = self.pending.pop_front() else { return };
             self.skipped.push(front.row);
             // Both sequences count it. The rows before it leave with it: a playlist has no holes.
             let row = self.row(front, end, true);
-            self.discontinuity_sequence += u64::from(row.discontinuity);
-            let number = row.number;
+            self.after_skip = row.number + 1;
             while let Some(gone) = self.published.pop_front() {
                 self.left(gone);
             }
-            self.after_skip = number + 1;
+            // What of it was stored already is named by nobody.
+            self.left(row);
             self.listed = MediaTime::ZERO;
         }
     }
@@ -626,7 +636,8 @@ impl Window {
 
     /// When [`Window::advance`] should be called even if nothing happens: the oldest row's wait for late tracks is over.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        self.pending.front().and_then(|p| p.deadline)
+        let next = self.pending.iter().find(|p| self.held_up.is_none_or(|row| p.row == row));
+        next.and_then(|p| p.deadline)
     }
 
     /// What the manifests say now; `None` before the first row.

@@ -108,10 +108,15 @@ impl Queue {
         }
     }
 
+    /// Uploads for the live window, and others.
+    fn under_way(&self) -> (usize, usize) {
+        let count = |live| self.items.values().filter(|i| i.is_under_way() && live == (i.purpose == For::Live)).count();
+        (count(true), count(false))
+    }
+
     /// The object whose upload begins now, if one does. Call until it gives none.
     pub fn next(&mut self, now: Duration) -> Option<u64> {
-        let under_way = |purpose| self.items.values().filter(|i| i.is_under_way() && purpose == i.purpose).count();
-        let (live, late) = (under_way(For::Live), under_way(For::Recording) + under_way(For::Journal));
+        let (live, late) = self.under_way();
         if self.away.is_some() && (live + late > 0 || now < self.ask_at) {
             return None;
         }
@@ -221,7 +226,13 @@ impl Queue {
             State::Waiting(at) if i.failures > 0 => Some(at),
             State::Waiting(_) | State::UnderWay(_) => None,
         };
-        self.items.values().filter_map(waiting).min()
+        // What finds no room is not waited for: it goes when an upload has ended.
+        let (live, late) = self.under_way();
+        let live_room = live < LIVE_AT_ONCE && live + late < LIVE_AT_ONCE + LATE_AT_ONCE;
+        let live_waits = self.items.values().any(|i| i.purpose == For::Live && !i.is_under_way());
+        let late_room = late < LATE_AT_ONCE && (live_room || !live_waits);
+        let room = |i: &&Item| if i.purpose == For::Live { live_room } else { late_room };
+        self.items.values().filter(room).filter_map(waiting).min()
     }
 
     /// How long the oldest object has waited.

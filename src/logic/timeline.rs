@@ -10,9 +10,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
-use super::mapper::Mapper;
+use super::mapper::{Mapper, Track};
 use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
 use super::time::MediaTime;
+use crate::cmaf::aac::FRAME;
 
 /// What to do with a source whose key frames are too far apart to be passed through (rules.md 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -80,6 +81,10 @@ const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
 /// Packets held while nothing is decided: [`MAX_GOP`] of audio at 96 kHz is 422 frames.
 const MAX_HELD: usize = 2000;
 
+/// Composition times outside of this are garbage: 16 pictures of reordering (ITU-T H.264, A.3.1: max_dec_frame_buffering) at 6 pictures a second.
+/// Below zero are senders that do not shift their decode times.
+const MAX_COMPOSITION: MediaTime = MediaTime::from_secs(3);
+
 /// A segment begins at `start` on every track.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Cut {
@@ -87,6 +92,8 @@ pub struct Cut {
     pub number: u64,
     /// Presentation time of its first picture.
     pub start: MediaTime,
+    /// The segment before ends earlier than that: nothing was sent in between, and one segment over both would be too long.
+    pub hole_from: Option<MediaTime>,
     /// Rule 2 and 7: DISCONTINUITY on all tracks.
     pub discontinuity: bool,
     /// The source's format from here on, where it changed.
@@ -179,7 +186,6 @@ enum Phase {
     },
     /// Cuts at source IDRs.
     Passthrough {
-        limit: MediaTime,
         source: Source,
     },
     /// Cuts every target duration.
@@ -201,8 +207,8 @@ pub struct Timeline {
     /// Changed formats that wait for a cut.
     new_video: Option<VideoFormat>,
     new_audio: Option<AudioFormat>,
-    /// Audio that came before the mapper was started, by its raw time.
-    early_audio: VecDeque<(u32, Bytes)>,
+    /// Audio that came before the mapper was started.
+    early_audio: VecDeque<(MediaTime, Bytes)>,
     held_audio: VecDeque<(MediaTime, Bytes)>,
     /// The next number to give.
     next: u64,
@@ -213,6 +219,12 @@ pub struct Timeline {
     /// Longest distance between two IDRs of this session.
     longest: MediaTime,
     last_dts: Option<MediaTime>,
+    /// Presentation time of the latest picture of this run.
+    newest: Option<MediaTime>,
+    /// The most that this run's pictures are shown before their decode times.
+    early: MediaTime,
+    /// Audio since the last picture came.
+    audio_since: Option<MediaTime>,
     /// Latest presentation time and its picture's length.
     latest: MediaTime,
     discontinuity: bool,
@@ -254,6 +266,9 @@ impl Timeline {
             last_idr: None,
             longest: MediaTime::ZERO,
             last_dts: None,
+            newest: None,
+            early: MediaTime::ZERO,
+            audio_since: None,
             latest: MediaTime::ZERO,
             discontinuity: false,
             resumed: false,
@@ -263,10 +278,9 @@ impl Timeline {
 
     /// A session that another writer began: nothing is left to decide, and the first cut begins behind its last segment.
     pub fn resumed(policy: Policy, past: &Past) -> Self {
-        let limit = MediaTime::from_secs(i64::from(past.target_duration)) + ROUNDING;
         let phase = match (past.video, past.passthrough) {
             (false, _) => Phase::AudioOnly,
-            (true, true) => Phase::Passthrough { limit, source: Source::Produced },
+            (true, true) => Phase::Passthrough { source: Source::Produced },
             (true, false) => Phase::Grid,
         };
         Self {
@@ -326,15 +340,24 @@ impl Timeline {
         if (self.video.is_none() && self.new_video.is_none()) || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
             return out;
         }
+        let composition = MediaTime::from_millis(i64::from(composition));
+        let composition = if composition.0.abs() > MAX_COMPOSITION.0 { MediaTime::ZERO } else { composition };
         if !self.mapper.is_started() {
             if !idr {
                 return out;
             }
-            self.mapper.start(time, composition);
+            self.mapper.start_video(time, composition);
             self.place_early();
         }
-        let Some(dts) = self.mapper.map(time) else { return out };
-        let pts = dts + MediaTime::from_millis(i64::from(composition));
+        let Some(dts) = self.mapper.map(Track::Video, time, now) else { return out };
+        self.audio_since = None;
+        let (mut dts, mut pts) = (dts, dts + composition);
+        if let Some(newest) = self.newest.filter(|&newest| idr && pts <= newest) {
+            // Nothing is shown before its own IDR, nor an IDR before what came before it.
+            let by = newest + self.picture() - pts;
+            self.mapper.push_back(by);
+            (dts, pts) = (dts + by, pts + by);
+        }
         if pts.is_negative() {
             return out;
         }
@@ -345,22 +368,27 @@ impl Timeline {
         if self.open.is_none() || (idr && self.new_video.is_some()) {
             self.begin_run(pts, &mut out);
         }
+        self.early = self.early.min(composition);
+        dts = self.last_dts.map_or(dts, |d| d.max(dts));
+        self.last_dts = Some(dts);
+        if !idr {
+            // Out of order so far that it would stand in a segment that has ended.
+            pts = pts.max(self.last_idr.map_or(pts, |idr| idr + MediaTime(1)));
+        }
         let unit = VideoUnit { pts, dts, idr, data };
         let cut = self.judge(&unit, &mut out);
-        if matches!(self.phase, Phase::Refused) {
+        if matches!(self.phase, Phase::Refused) || self.open.is_none() {
             return out;
         }
         if idr {
             self.last_idr = Some(pts);
         }
+        self.newest = self.newest.max(Some(pts));
         self.latest = self.latest.max(pts + self.picture());
-        self.last_dts = Some(self.last_dts.map_or(dts, |d| d.max(dts)));
         out.push(Event::Video { unit, cut });
         self.drain_audio(&mut out);
-        if !matches!(self.phase, Phase::Probing { .. })
-            && let Some(horizon) = self.last_dts
-        {
-            out.push(Event::Horizon(horizon));
+        if !matches!(self.phase, Phase::Probing { .. }) {
+            out.push(Event::Horizon(dts + self.early));
         }
         out
     }
@@ -372,14 +400,20 @@ impl Timeline {
         if (self.audio.is_none() && self.new_audio.is_none()) || matches!(self.phase, Phase::Refused) {
             return out;
         }
-        if matches!(self.phase, Phase::AudioOnly) && !self.mapper.is_started() {
-            // No picture will come that starts it: a publisher who came back.
-            self.mapper.start(time, 0);
-        }
-        match self.mapper.map(time) {
-            Some(pts) if self.held_audio.len() < MAX_HELD => self.held_audio.push_back((pts, data)),
-            None if self.early_audio.len() < MAX_HELD => self.early_audio.push_back((time, data)),
-            _ => {}
+        if !self.mapper.is_started() {
+            let early = self.mapper.early_audio(time, now);
+            if matches!(self.phase, Phase::AudioOnly) {
+                // No picture will come that starts it: a publisher who came back.
+                self.mapper.start_audio(early);
+                self.held_audio.push_back((self.mapper.settle(early), data));
+            } else if self.early_audio.len() < MAX_HELD {
+                self.early_audio.push_back((early, data));
+            }
+        } else if let Some(pts) = self.mapper.map(Track::Audio, time, now) {
+            self.miss_video(pts, &mut out);
+            if self.held_audio.len() < MAX_HELD {
+                self.held_audio.push_back((pts, data));
+            }
         }
         if matches!(self.phase, Phase::Probing { .. }) {
             out.extend(self.handle_timeout(now));
@@ -389,6 +423,15 @@ impl Timeline {
         out
     }
 
+    /// rules.md 12. Counted from the audio that came behind the last picture, because some senders always send one of the two later.
+    fn miss_video(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
+        let since = *self.audio_since.get_or_insert(pts);
+        let missing = pts - since > MediaTime::from_secs(i64::from(self.target_duration));
+        if missing && self.open.is_some() && !matches!(self.phase, Phase::AudioOnly) {
+            self.end_run(out);
+        }
+    }
+
     /// A track cannot go on without a new init segment: the next cut gets a discontinuity (rules.md 2).
     pub fn request_discontinuity(&mut self) {
         self.discontinuity = true;
@@ -396,7 +439,7 @@ impl Timeline {
 
     /// When [`Timeline::handle_timeout`] should be called if nothing arrives.
     pub fn poll_timeout(&self) -> Option<Duration> {
-        let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none();
+        let waiting = matches!(self.phase, Phase::Probing { .. }) && self.video.is_none() && !self.early_audio.is_empty();
         self.first_packet.filter(|_| waiting).map(|t| t + TRACKS_DEADLINE)
     }
 
@@ -407,11 +450,11 @@ impl Timeline {
             return out;
         }
         let Some(&(first, _)) = self.early_audio.front() else { return out };
-        self.mapper.start(first, 0);
+        self.mapper.start_audio(first);
         self.place_early();
         self.phase = Phase::AudioOnly;
         self.target_duration = seconds_up(self.policy.target);
-        let start = self.mapper.place(first);
+        let start = self.mapper.settle(first);
         let cut = self.take_cut(start);
         self.grid_next = start + self.policy.target;
         out.push(Event::Decided(Box::new(Decision {
@@ -431,17 +474,25 @@ impl Timeline {
     pub fn pause(&mut self) -> Vec<Event> {
         let mut out = Vec::new();
         self.drain_audio(&mut out);
+        self.end_run(&mut out);
+        if matches!(self.phase, Phase::Probing { .. }) {
+            // Too little for a stream; whoever comes next begins anew.
+            self.first_packet = None;
+            self.early_audio.clear();
+        }
+        out
+    }
+
+    fn end_run(&mut self, out: &mut Vec<Event>) {
         if matches!(self.phase, Phase::Probing { .. }) {
             // A source so short that nothing was decided: decide with what there is, so that it is not lost.
-            if self.open.is_some() && self.latest >= MIN_SEGMENT {
-                self.decide(self.latest, Why::Pause, &mut out);
-                self.drain_audio(&mut out);
-            } else {
-                return out;
+            if self.open.is_none() || self.latest < MIN_SEGMENT {
+                return;
             }
+            self.decide(self.latest, Why::Pause, out);
+            self.drain_audio(out);
         }
-        self.close(&mut out);
-        out
+        self.close(out);
     }
 
     /// Another publisher goes on with the session; its first picture is shown at `origin` or at the end of what there is, whichever is later.
@@ -455,13 +506,21 @@ impl Timeline {
         self.early_audio.clear();
         self.held_audio.clear();
         self.discontinuity = true;
+        self.begin_clock();
+    }
+
+    /// Nothing of an earlier run says anything of the next one.
+    fn begin_clock(&mut self) {
         self.last_idr = None;
         self.last_dts = None;
+        self.newest = None;
+        self.early = MediaTime::ZERO;
+        self.audio_since = None;
     }
 
     fn place_early(&mut self) {
         for (time, data) in self.early_audio.drain(..) {
-            self.held_audio.push_back((self.mapper.place(time), data));
+            self.held_audio.push_back((self.mapper.settle(time), data));
         }
     }
 
@@ -473,9 +532,12 @@ impl Timeline {
 
     /// The first picture of a session, of a reconnect, behind missing video, or of another format.
     fn begin_run(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
-        if self.open.is_some() {
+        if let Some(start) = self.open {
             // another format: the old run ends where the new one begins
             self.discontinuity = true;
+            if pts - start < MIN_SEGMENT && !matches!(self.phase, Phase::Probing { .. }) {
+                self.close(out);
+            }
         }
         if let Some(format) = self.new_video.clone().or_else(|| self.video.clone()) {
             out.push(Event::Started(format));
@@ -494,8 +556,21 @@ impl Timeline {
 
     /// Is this unit the first of a segment? Gives [`Event::Cut`] (or [`Event::Decided`]) if so.
     fn judge(&mut self, unit: &VideoUnit, out: &mut Vec<Event>) -> bool {
-        let fresh = self.open.is_none() || (unit.idr && (self.discontinuity || self.new_video.is_some()));
         let length = self.open.map_or(MediaTime::ZERO, |start| unit.pts - start);
+        let limit = self.limit();
+        let hole = self.hole(unit, length);
+        if hole.is_some() && !unit.idr && !self.policy.can_encode {
+            // Nobody can make an IDR here: rules.md 12
+            self.close(out);
+            return false;
+        }
+        let fresh = self.open.is_none()
+            || (unit.idr && (self.new_video.is_some() || (self.discontinuity && length >= MIN_SEGMENT)))
+            || hole.is_some();
+        self.discontinuity |= hole.is_some();
+        // The next picture that can begin a segment would come too late.
+        let step = self.newest.map_or(MediaTime::ZERO, |newest| unit.pts - newest);
+        let last_chance = step > MediaTime::ZERO && length >= MIN_SEGMENT && length + step > limit;
         let gap = self.last_idr.map(|last| unit.pts - last);
         if let Some(gap) = gap.filter(|_| unit.idr) {
             self.longest = self.longest.max(gap);
@@ -505,7 +580,7 @@ impl Timeline {
             Phase::Probing { grid, bytes } => {
                 if unit.pts >= self.grid_next {
                     grid.push(unit.pts);
-                    self.grid_next = self.grid_next + target;
+                    self.grid_next = next_on_grid(self.grid_next, unit.pts, target);
                 }
                 let first_cut = unit.idr && length >= target - TOLERANCE;
                 let waited = length
@@ -520,31 +595,31 @@ impl Timeline {
                 }
                 self.decide(unit.pts, if first_cut { Why::Idr } else { Why::Waited }, out)
             }
-            Phase::Passthrough { limit, source } => {
-                let longest = self.longest.min(*limit);
+            Phase::Passthrough { source } => {
+                let longest = self.longest.min(limit);
                 let cut = match source {
                     _ if fresh => true,
                     Source::Produced if unit.idr => {
-                        length >= target - TOLERANCE || (length >= MIN_SEGMENT && length + longest > *limit)
+                        length >= target - TOLERANCE || (length >= MIN_SEGMENT && length + longest > limit)
                     }
                     // Without encoders nobody can stand in: the segment gets as long as it must.
-                    Source::Produced => self.policy.can_encode && length > *limit,
+                    Source::Produced => self.policy.can_encode && last_chance,
                     Source::Away { good_since } => {
-                        if gap.is_some_and(|g| g > *limit) {
+                        if gap.is_some_and(|g| g > limit) {
                             *good_since = None;
                         }
                         if unit.idr {
                             good_since.get_or_insert(unit.pts);
                         }
                         let back = unit.idr && good_since.is_some_and(|since| unit.pts - since >= REHABILITATION);
-                        (back && length >= MIN_SEGMENT) || length >= target
+                        (back && length >= MIN_SEGMENT) || length >= target || last_chance
                     }
                 };
                 if !cut {
                     return false;
                 }
                 let produced = match source {
-                    _ if fresh => true,
+                    _ if fresh => unit.idr,
                     Source::Produced => unit.idr,
                     Source::Away { good_since } => {
                         unit.idr && good_since.is_some_and(|since| unit.pts - since >= REHABILITATION)
@@ -556,21 +631,46 @@ impl Timeline {
                     (false, Source::Produced) => Source::Away { good_since: None },
                     (false, away) => away,
                 };
-                let cut = Cut { source: produced, ..self.take_cut(unit.pts) };
+                let cut = Cut { source: produced, hole_from: hole, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
             Phase::Grid => {
-                if !fresh && unit.pts < self.grid_next {
+                if !fresh && unit.pts < self.grid_next && !last_chance {
                     return false;
                 }
-                self.grid_next = if fresh { unit.pts + target } else { self.grid_next + target };
-                let cut = self.take_cut(unit.pts);
+                let off = fresh || unit.pts < self.grid_next;
+                self.grid_next = if off { unit.pts + target } else { next_on_grid(self.grid_next, unit.pts, target) };
+                let cut = Cut { hole_from: hole, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
             Phase::AudioOnly | Phase::Refused => false,
         }
+    }
+
+    /// A segment's length at the most. Audio may be one frame longer, since it ends with the first frame at or behind the cut.
+    fn limit(&self) -> MediaTime {
+        MediaTime::from_secs(i64::from(self.target_duration)) + ROUNDING - self.frame()
+    }
+
+    /// One audio frame.
+    fn frame(&self) -> MediaTime {
+        let rate = self.audio.as_ref().map_or(48_000, |a| a.rate.hz());
+        MediaTime(FRAME * 90_000 / i64::from(rate) + 1)
+    }
+
+    /// The least target duration that has room for such a segment.
+    fn room_for(&self, length: MediaTime) -> u32 {
+        seconds_up(length + self.frame() - ROUNDING)
+    }
+
+    /// Where the open segment has to end, because so much is missing in front of `unit` that a segment of `length` would be too long.
+    fn hole(&self, unit: &VideoUnit, length: MediaTime) -> Option<MediaTime> {
+        let start = self.open.filter(|_| !matches!(self.phase, Phase::Probing { .. }))?;
+        // The last picture stands until there is enough of a segment.
+        let end = self.latest.max(start + MIN_SEGMENT);
+        (length > self.limit() && end - start <= self.limit() && end < unit.pts).then_some(end)
     }
 
     /// Takes the session's decisions at `now`, the time of the first possible cut. `true` when the unit there begins a segment.
@@ -596,12 +696,16 @@ impl Timeline {
             if long && why == Why::Waited {
                 self.target_duration = LONG_TARGET;
             }
-            let limit = MediaTime::from_secs(i64::from(self.target_duration)) + ROUNDING;
-            self.phase = Phase::Passthrough { limit, source: Source::Produced };
-            grid = if at_idr || (why == Why::Waited && length > limit) { vec![start, now] } else { vec![start] };
+            self.phase = Phase::Passthrough { source: Source::Produced };
+            grid = if at_idr || (why == Why::Waited && length > self.limit()) { vec![start, now] } else { vec![start] };
             cut_here = grid.len() == 2;
+            if cut_here {
+                self.target_duration = self.target_duration.max(self.room_for(length));
+            }
         } else {
-            self.target_duration = seconds_up(self.policy.target);
+            // Longer where pictures were missing.
+            let longest = grid.windows(2).map(|w| w[1] - w[0]).max().unwrap_or_default();
+            self.target_duration = seconds_up(self.policy.target).max(self.room_for(longest));
             self.phase = Phase::Grid;
             cut_here = grid.last() == Some(&now) && grid.len() > 1;
         }
@@ -659,7 +763,7 @@ impl Timeline {
         }
         let discontinuity = !first && (self.discontinuity || video.is_some() || audio.is_some());
         self.discontinuity = false;
-        Cut { number, start, discontinuity, video, audio, source: true }
+        Cut { number, start, hole_from: None, discontinuity, video, audio, source: true }
     }
 
     fn drain_audio(&mut self, out: &mut Vec<Event>) {
@@ -667,33 +771,42 @@ impl Timeline {
             return;
         }
         while let Some((pts, data)) = self.held_audio.pop_front() {
+            let alone = matches!(self.phase, Phase::AudioOnly);
             // A format that waits for its cut: frames of it cannot stand behind the old init segment.
-            if pts.is_negative() || self.new_audio.is_some() {
+            if pts.is_negative() || (self.new_audio.is_some() && !alone) {
                 continue;
             }
-            if matches!(self.phase, Phase::AudioOnly) {
+            if alone {
+                if self.new_audio.is_some() {
+                    // This frame begins where the last one ends, to the millisecond.
+                    self.latest = self.latest.min(pts);
+                    self.close(out);
+                }
                 self.cut_on_audio(pts, out);
                 self.latest = self.latest.max(pts + MediaTime::from_millis(22));
-            } else if self.open.is_some() && pts - self.latest > MediaTime::from_secs(i64::from(self.target_duration)) {
-                // rules.md 12
-                self.close(out);
             }
             if self.open.is_some() {
                 out.push(Event::Audio(AudioUnit { pts, data }));
             }
-            if matches!(self.phase, Phase::AudioOnly) {
+            if alone {
                 out.push(Event::Horizon(pts + MediaTime(1)));
             }
         }
     }
 
+    /// Cuts of a stream without video: at the first frame behind every target, or in the silence where there is none.
     fn cut_on_audio(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
-        if self.open.is_some() && pts < self.grid_next {
-            return;
+        while self.open.is_some() && pts >= self.grid_next {
+            let at = if pts - self.grid_next < MIN_SEGMENT { pts } else { self.grid_next };
+            self.grid_next = self.grid_next + self.policy.target;
+            let cut = self.take_cut(at);
+            out.push(Event::Cut(cut));
         }
-        self.grid_next = if self.open.is_some() { self.grid_next + self.policy.target } else { pts + self.policy.target };
-        let cut = self.take_cut(pts);
-        out.push(Event::Cut(cut));
+        if self.open.is_none() {
+            self.grid_next = pts + self.policy.target;
+            let cut = self.take_cut(pts);
+            out.push(Event::Cut(cut));
+        }
     }
 
     fn close(&mut self, out: &mut Vec<Event>) {
@@ -705,6 +818,12 @@ impl Timeline {
         self.discontinuity = true;
         out.push(Event::Closed { end: self.latest, dropped });
     }
+}
+
+/// The cut behind the one that was due at `due` and is made at `at`: a target later, or off the grid when so much was missing that it would come
+/// at once.
+fn next_on_grid(due: MediaTime, at: MediaTime, target: MediaTime) -> MediaTime {
+    if due + target - at < MIN_SEGMENT { at + target } else { due + target }
 }
 
 fn seconds_up(t: MediaTime) -> u32 {

@@ -123,7 +123,7 @@ fn a_gop_that_grows_over_the_target_duration_leaves_the_source_out_until_it_has_
     assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= 2534), "{c:?}");
     let s = sources(&events);
     let away: Vec<_> = s.iter().filter(|(_, _, source)| !source).collect();
-    assert!((6500..6600).contains(&away[0].0) && away[0].1, "{s:?}");
+    assert!((6400..6500).contains(&away[0].0) && away[0].1, "{s:?}");
     assert!(away[1..].iter().all(|c| !c.1), "one discontinuity, not many: {s:?}");
     let back = s.iter().find(|c| c.2 && c.0 > 7000).expect("it comes back");
     assert_eq!((back.0, back.1), (40_000, true), "30 s behind the IDR at 10 s: {s:?}");
@@ -236,6 +236,168 @@ fn a_stream_shorter_than_a_segment_is_not_lost() {
     assert!(matches!(events.last(), Some(Event::Closed { dropped: false, .. })));
 }
 
+/// Pictures with one time for decoding and showing, at these milliseconds; IDRs at the ones in `idrs`. Audio goes on all the time.
+fn show(t: &mut Timeline, pictures: impl IntoIterator<Item = i64>, idrs: &[i64]) -> Vec<Event> {
+    let mut out = Vec::new();
+    let mut audio = 0;
+    for ms in pictures {
+        while audio <= ms {
+            out.extend(t.audio(audio as u32, Bytes::from_static(b"a"), NOW));
+            audio += 20;
+        }
+        out.extend(t.video(ms as u32, 0, idrs.contains(&ms), Bytes::from(vec![0; 1000]), NOW));
+    }
+    out
+}
+
+/// Every segment as (start, end) in ms.
+fn segments(events: &[Event]) -> Vec<(i64, i64)> {
+    let mut out: Vec<(i64, i64)> = Vec::new();
+    let mut open = None;
+    let cuts = |e: &Event| match e {
+        Event::Decided(d) => d.cuts.clone(),
+        Event::Cut(c) => vec![c.clone()],
+        _ => vec![],
+    };
+    for e in events {
+        for c in cuts(e) {
+            let end = c.hole_from.unwrap_or(c.start).millis();
+            out.extend(open.replace(c.start.millis()).map(|start| (start, end)));
+        }
+        if let Event::Closed { end, dropped } = e {
+            out.extend(open.take().filter(|_| !dropped).map(|start| (start, end.millis())));
+        }
+    }
+    out
+}
+
+#[test]
+fn missing_pictures_end_a_segment_that_would_be_too_long() {
+    // Of a GOP of 2 s the last picture is at 3.9 s, and the IDR at 4 s was lost with the rest of the GOP.
+    let pictures = (0..98).map(|n| n * 40).chain((145..300).map(|n| n * 40));
+    let events = show(&mut timeline(Policy::default()), pictures.clone(), &[0, 2000, 5800, 7800, 9800]);
+    assert_eq!(segments(&events), [(0, 2000), (2000, 3913), (5800, 7800), (7800, 9800)]);
+    assert_eq!(sources(&events).iter().filter(|s| !s.2).count(), 0, "{:?}", sources(&events));
+    // The first picture behind the hole is no IDR: encoders make one, and stand in for the source.
+    let events = show(&mut timeline(Policy::default()), pictures.clone(), &[0, 2000, 6000, 8000, 10_000]);
+    assert_eq!(segments(&events)[..3], [(0, 2000), (2000, 3913), (5800, 7800)]);
+    assert!(!sources(&events)[1].2);
+    // Without them nothing can begin before the next IDR.
+    let alone = Policy { can_encode: false, ..Policy::default() };
+    let events = show(&mut timeline(alone), pictures, &[0, 2000, 6000, 8000, 10_000]);
+    assert_eq!(segments(&events), [(0, 2000), (2000, 3913), (6000, 8000), (8000, 10_000)]);
+}
+
+#[test]
+fn encoded_segments_too_end_where_pictures_are_missing() {
+    // A hole over a cut makes that segment longer, and the next one shorter: the grid stays.
+    let pictures = (0..190).map(|n| n * 40).chain((210..400).map(|n| n * 40));
+    let events = show(&mut timeline(Policy::default()), pictures, &[0, 8320]);
+    assert_eq!(segments(&events)[..6], [(0, 2000), (2000, 4000), (4000, 6000), (6000, 8400), (8400, 10_000), (10_000, 12_000)]);
+    // A hole over several targets leaves no tiny segment behind it.
+    let pictures = (0..160).map(|n| n * 40).chain((350..600).map(|n| n * 40));
+    let events = show(&mut timeline(Policy::default()), pictures, &[0, 14_000, 20_000]);
+    assert!(segments(&events).iter().all(|(start, end)| (500..=2478).contains(&(end - start))), "{:?}", segments(&events));
+}
+
+#[test]
+fn slow_pictures_make_segments_in_time() {
+    for step in [500, 700, 900, 1300] {
+        let pictures: Vec<i64> = (0..40).map(|n| n * step).collect();
+        let events = show(&mut timeline(Policy::default()), pictures, &[0]);
+        let target = i64::from(decision(&events).target_duration);
+        assert!(segments(&events).iter().all(|(start, end)| end - start <= target * 1000 + 478), "{:?}", segments(&events));
+        assert_eq!(cuts(&events).iter().filter(|c| c.2).count(), 0, "nothing is missing at {step} ms");
+    }
+}
+
+#[test]
+fn a_composition_time_of_hours_is_garbage() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &every(2000, 20_000), 0, 5000);
+    events.extend(t.video(5000, 8_000_000, false, Bytes::from_static(b"x"), NOW));
+    events.extend(t.video(5033, -8_000_000, false, Bytes::from_static(b"x"), NOW));
+    events.extend(play(&mut t, &every(2000, 20_000), 5100, 9000));
+    assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 6000, 8000]);
+    assert!(t.end() <= MediaTime::from_secs(10));
+}
+
+#[test]
+fn an_idr_is_never_shown_before_the_picture_before_it() {
+    // A step back of 180 ms is no jump, but here a segment begins.
+    let pictures = (0..100).map(|n| n * 40).chain((100..300).map(|n| n * 40 - 180));
+    let events = show(&mut timeline(Policy::default()), pictures, &[0, 2000, 3820, 5820, 7820]);
+    let c = cuts(&events);
+    assert_eq!(c.iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 3993, 5993, 7993, 10_433]);
+    let mut open = MediaTime::ZERO;
+    for e in &events {
+        match e {
+            Event::Cut(c) => open = c.start,
+            Event::Video { unit, .. } => assert!(unit.pts >= open),
+            _ => {}
+        }
+    }
+}
+
+#[test]
+fn pictures_shown_before_a_cut_belong_to_the_segment_before() {
+    // Decode order 0 3 1 2 6 4 5 of a stream that is cut every 2 s: the cut falls on a picture whose two B pictures come behind it.
+    let mut t = timeline(Policy::default());
+    let mut events = Vec::new();
+    for n in 0..300i64 {
+        let shown = if n == 0 { 0 } else { (n - 1) / 3 * 3 + [3, 1, 2][((n - 1) % 3) as usize] };
+        let composition = (shown - n + 2) * 40;
+        events.extend(t.video((n * 40) as u32, composition as i32, n == 0, Bytes::from(vec![0; 100]), NOW));
+    }
+    let mut cut = (MediaTime::ZERO, 0);
+    let mut before = 0;
+    for e in &events {
+        match e {
+            Event::Cut(c) => cut = (c.start, 0),
+            Event::Video { unit, cut: first } => {
+                assert!(!first || unit.pts == cut.0);
+                before += usize::from(unit.pts < cut.0);
+                // Only the two behind it, and the horizon has not passed them.
+                cut.1 += 1;
+                assert!(unit.pts >= cut.0 || cut.1 <= 3);
+            }
+            Event::Horizon(h) => assert!(*h <= cut.0 || cut.1 > 1),
+            _ => {}
+        }
+    }
+    assert!(before > 0);
+}
+
+#[test]
+fn an_audio_stream_with_a_hole_is_cut_in_the_silence() {
+    let mut t = Timeline::new(Policy::default());
+    t.audio_config(aac::silent_format(), NOW);
+    let mut events = Vec::new();
+    for n in (0..300u64).chain(600..800) {
+        events.extend(t.audio((n * 20) as u32, Bytes::from_static(b"a"), Duration::from_millis(n * 20)));
+    }
+    let c: Vec<i64> = cuts(&events).iter().map(|c| c.1).collect();
+    assert_eq!(c, [0, 2000, 4000, 6000, 8000, 10_000, 12_000, 14_000]);
+    // Another format begins at once.
+    t.audio_config(aac::read_config(&Bytes::from_static(&[0x12, 0x08])).unwrap(), NOW);
+    let events = t.audio(16_000, Bytes::from_static(b"b"), Duration::from_secs(16));
+    assert!(cuts(&events)[0].2 && events.iter().any(|e| matches!(e, Event::Audio(_))));
+}
+
+#[test]
+fn audio_that_is_always_seconds_late_is_no_missing_video() {
+    let mut t = timeline(Policy::default());
+    let mut events = Vec::new();
+    // Pictures come 3 s behind the sound.
+    for n in 0..500i64 {
+        events.extend(t.audio((n * 40) as u32, Bytes::from_static(b"a"), NOW));
+        if n >= 75 {
+            events.extend(t.video(((n - 75) * 40) as u32, 0, n % 50 == 25, Bytes::from(vec![0; 1000]), NOW));
+        }
+    }
+    assert!(!events.iter().any(|e| matches!(e, Event::Closed { .. })));
+}
+
 proptest! {
     #[test]
     fn numbers_have_no_holes_and_segments_stay_within_the_target_duration(
@@ -249,8 +411,7 @@ proptest! {
         prop_assert!(c.iter().enumerate().all(|(i, c)| c.0 == i as u64));
         prop_assert!(c.windows(2).all(|w| w[1].1 > w[0].1));
         if let Some(Event::Decided(d)) = events.iter().find(|e| matches!(e, Event::Decided(_))) {
-            // one picture of slack where the source itself gives no IDR in time
-            let most = i64::from(d.target_duration) * 1000 + 499 + 34;
+            let most = i64::from(d.target_duration) * 1000 + 499;
             prop_assert!(c.windows(2).all(|w| w[1].1 - w[0].1 <= most), "{:?} over {}", c, most);
         }
     }

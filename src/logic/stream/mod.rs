@@ -32,7 +32,7 @@ use super::pathway::Pathways;
 use super::playlist::{self, Window};
 use super::publish::Queue;
 use super::state::Announced;
-use super::time::{MediaTime, UnixMillis};
+use super::time::{MediaTime, Timescale, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
@@ -101,6 +101,9 @@ const MAX_PROBING_BYTES: usize = 64 << 20;
 
 /// Longest AAC frame: 6144 bits per channel (ISO/IEC 14496-3, 4.5.3), 8 channels, rounded up.
 const MAX_AUDIO_FRAME: usize = 8192;
+
+/// Runs of audio remembered: of the 1024 places within a frame a new one finds a free one at once.
+const MAX_AUDIO_RUNS: usize = 256;
 
 /// Both clocks, read by the shell.
 #[derive(Debug, Clone, Copy)]
@@ -174,6 +177,8 @@ pub struct Stream {
     anchor: Option<UnixMillis>,
     tracks: Vec<TrackState>,
     audio: Option<AudioTrack>,
+    /// Earlier runs of audio, see [`AudioTrack::beside`].
+    audio_runs: VecDeque<(Timescale, i64)>,
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
@@ -215,6 +220,7 @@ impl Stream {
             anchor: None,
             tracks: Vec::new(),
             audio: None,
+            audio_runs: VecDeque::new(),
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
@@ -439,7 +445,7 @@ impl Stream {
             }
             Err(e) => {
                 self.warn(format!("codec process: {}: {e}", plan.name));
-                self.codec_lost("sent a broken configuration", now);
+                self.codec_misbehaved("sent a broken configuration", now);
             }
         }
         self.settle(now);
@@ -447,8 +453,9 @@ impl Stream {
 
     /// An encoded picture.
     pub fn rung_unit(&mut self, rung: usize, pts: MediaTime, idr: bool, data: Bytes, now: Now) {
-        if let Some(e) = &mut self.encoding {
-            e.output(rung, pts);
+        if !self.encoding.as_mut().is_some_and(|e| e.output(rung, pts)) {
+            self.codec_misbehaved("gave a picture that it was not given", now);
+            return;
         }
         if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Rung(rung)) {
             self.tracks[track].meter.push(pts, data.len(), now.mono);
@@ -471,6 +478,16 @@ impl Stream {
     /// The codec process died, or broke the protocol.
     pub fn codec_lost(&mut self, reason: &str, now: Now) {
         let needed = self.encoding.as_mut().is_some_and(|e| e.died(now.mono));
+        self.codec_gone(needed, reason, now);
+    }
+
+    /// It still runs, but cannot be trusted.
+    fn codec_misbehaved(&mut self, reason: &str, now: Now) {
+        let needed = self.encoding.as_mut().is_some_and(|e| e.misbehaved(reason, now.mono));
+        self.codec_gone(needed, reason, now);
+    }
+
+    fn codec_gone(&mut self, needed: bool, reason: &str, now: Now) {
         if needed {
             self.warn(format!("codec process lost: {reason}"));
             // What comes back must have the old parameter sets, or ask for a discontinuity.
@@ -609,21 +626,24 @@ impl Stream {
 
     fn cut(&mut self, cut: &Cut, now: Now) {
         let Some(window) = &mut self.window else { return };
+        let end = cut.hole_from.unwrap_or(cut.start);
+        window.close(end, now.mono);
         if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
             self.warn(format!("segment number {} out of order", cut.number));
             return;
         }
         if let Some(j) = &mut self.recorder.journal {
+            j.close(end);
             j.open(cut.number, cut.start, cut.discontinuity);
         }
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
-            self.begin_era(cut);
+            self.begin_era(cut, end);
         }
         for i in 0..self.tracks.len() {
             if cut.discontinuity {
-                self.tracks[i].packager.close(cut.start);
+                self.tracks[i].packager.close(end);
             }
             let lost = self.tracks[i].packager.cut(cut.number, cut.start);
             self.packaged(i, Ok(lost));
@@ -664,6 +684,10 @@ impl Stream {
     /// Ends the run of audio at `end`; gives what belongs behind it.
     fn finish_audio(&mut self, end: MediaTime) -> Vec<AudioUnit> {
         let Some(audio) = self.audio.take() else { return Vec::new() };
+        if self.audio_runs.len() >= MAX_AUDIO_RUNS {
+            self.audio_runs.pop_front();
+        }
+        self.audio_runs.push_back(audio.place_in_frame());
         let (frames, behind) = audio.finish(end);
         if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) {
             for frame in frames {

@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::tracks::Role;
 use super::{Now, Output, Stream, Written, shelf};
+use crate::logic::model::ObjectKey;
 use crate::logic::playlist;
 use crate::logic::publish::Outcome;
 
@@ -18,7 +19,7 @@ impl Stream {
                     self.queue.add_journal(id, bytes, now.mono);
                 }
             }
-            Err(e) => self.give_up(id, &e),
+            Err(e) => drop(self.give_up(id, &e)),
         }
         self.settle(now);
     }
@@ -30,7 +31,13 @@ impl Stream {
         self.note_store(away, reason);
         match outcome {
             Outcome::Failed => {}
-            Outcome::Lost => self.give_up(id, reason),
+            Outcome::Lost => {
+                let key = self.give_up(id, reason);
+                if let (Some(key), false) = (key, self.keys.is_recorded()) {
+                    // An earlier try may have stored it, and failed all the same.
+                    self.outputs.push_back(Output::Delete { after: self.setup.hold, keys: vec![key] });
+                }
+            }
             Outcome::Stored if self.shelf.journal_stored(id) => {}
             Outcome::Stored => {
                 if let Some(done) = self.shelf.stored(id, true) {
@@ -53,18 +60,19 @@ impl Stream {
         Some(id)
     }
 
-    fn give_up(&mut self, id: u64, reason: &str) {
+    /// The object will not be stored. Gives its key, if it is a segment's.
+    fn give_up(&mut self, id: u64, reason: &str) -> Option<ObjectKey> {
         self.queue.drop(id);
         if self.shelf.journal_stored(id) {
             self.warn(format!("a journal of the recording is lost, its segments are found by their names: {reason}"));
         }
-        if let Some(done) = self.shelf.stored(id, false) {
-            self.warn(format!("segment {} of {} is lost: {reason}", done.number, self.track_name(done.track)));
-            if let Some(w) = &mut self.window {
-                w.lose(done.track, done.number);
-                self.tracks[done.track].gaps += 1;
-            }
+        let done = self.shelf.stored(id, false)?;
+        self.warn(format!("segment {} of {} is lost: {reason}", done.number, self.track_name(done.track)));
+        if let Some(w) = &mut self.window {
+            w.lose(done.track, done.number);
+            self.tracks[done.track].gaps += 1;
         }
+        Some(done.placed.key)
     }
 
     fn note_store(&mut self, was_away: bool, reason: &str) {
@@ -136,11 +144,11 @@ impl Stream {
             let changed = window.advance(store, &|row| queue.excuses(row), now.mono);
             for row in window.take_skipped() {
                 let gone = self.queue.demote(row, self.keys.is_recorded());
-                for id in &gone {
-                    self.shelf.stored(*id, false);
-                }
+                // A try that failed, or one that is under way, may have stored it all the same.
+                let keys: Vec<_> = gone.iter().filter_map(|id| self.shelf.stored(*id, false)).map(|d| d.placed.key).collect();
                 if !gone.is_empty() {
                     self.outputs.push_back(Output::Forget(gone));
+                    self.outputs.push_back(Output::Delete { after: self.setup.hold, keys });
                 }
             }
             let finished = window.finished() && !std::mem::replace(&mut self.end_due, window.finished());

@@ -230,6 +230,7 @@ impl Shelf {
             eras: s.eras,
             inits: window.inits().iter().map(|i| Init::clone(i)).collect(),
         });
+        let announced = announced.or_else(|| self.checkpoint.as_ref()?.announced.clone());
         let structure = |a: &Announced| Announced { end: MediaTime::ZERO, ..a.clone() };
         let same = self
             .checkpoint
@@ -264,7 +265,8 @@ impl Shelf {
         if self.writing || self.retry_at.is_some_and(|at| now.mono < at) {
             return None;
         }
-        if !self.dirty {
+        // Behind a long outage all rows may have left before the next one is there to be named.
+        if !self.dirty || window.snapshot().is_none() {
             if !self.heartbeat_due(now.mono) {
                 return None;
             }

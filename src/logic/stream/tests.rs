@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 mod recorded;
+mod sim;
 
 use super::*;
 use crate::cmaf::fragment;

@@ -180,12 +180,13 @@ impl Stream {
         }
     }
 
-    /// A discontinuity: formats that changed take effect here.
-    pub(super) fn begin_era(&mut self, cut: &Cut) {
-        let behind = self.finish_audio(cut.start);
+    /// A discontinuity: formats that changed take effect here, and what was before ends at `end`.
+    pub(super) fn begin_era(&mut self, cut: &Cut, end: MediaTime) {
+        let behind = self.finish_audio(end);
         let silent = cut.audio.is_none() && !self.facts.audio.is_known();
         let format = cut.audio.clone().unwrap_or_else(|| self.audio_format());
-        let audio = self.audio.insert(AudioTrack::new(format, silent, cut.start));
+        let track = AudioTrack::new(format, silent, cut.start).beside(self.audio_runs.make_contiguous());
+        let audio = self.audio.insert(track);
         if cut.audio.is_none() {
             for unit in behind {
                 audio.push(unit);
@@ -203,7 +204,7 @@ impl Stream {
             if let Some(format) = changed {
                 if track.role == Role::Audio {
                     let old = std::mem::replace(&mut track.packager, Packager::new(Kind::Audio, format.timescale()));
-                    self.retire(i, old, cut.start);
+                    self.retire(i, old, end);
                 }
                 self.add_init(i, cut.number, format);
             }
