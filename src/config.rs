@@ -72,6 +72,8 @@ pub struct Config {
     pub passthrough_kbps: u32,
     /// A session ends so long after its publisher said goodbye. Default 60.
     pub reconnect_grace: u32,
+    /// What viewers see while a publisher is away: `slate`, or `hold`, and their players wait. Default `slate`.
+    pub on_pause: OnPause,
     /// And so long after its connection was cut. Default 300.
     pub end_after: u32,
     /// Objects stay so long after they left the window (besides the window and two segments). Default 60.
@@ -87,6 +89,8 @@ pub struct Config {
     pub on_drain: OnDrain,
     /// Objects on disk until they are durable.
     pub spool: SpoolSettings,
+    /// The clip of a pause.
+    pub slate: SlateSettings,
     /// Software encoders.
     pub software: Software,
     /// Codec processes.
@@ -126,6 +130,25 @@ impl Default for SpoolSettings {
     fn default() -> Self {
         Self { dir: PathBuf::new(), limit_mib: 20_480, full: SpoolFull::LiveOnly, sync: false }
     }
+}
+
+/// The clip of a pause.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SlateSettings {
+    /// An FLV file with H.264, and AAC if it has sound, of half a second to a minute. Empty: black and silence.
+    pub file: PathBuf,
+}
+
+/// What viewers see while a publisher is away (rules.md 8).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnPause {
+    /// A clip, so that players go on.
+    #[default]
+    Slate,
+    /// The playlists stand still.
+    Hold,
 }
 
 /// x264's settings.
@@ -220,6 +243,7 @@ impl Default for Config {
             passthrough_short_side: 1080,
             passthrough_kbps: 8000,
             reconnect_grace: 60,
+            on_pause: OnPause::Slate,
             end_after: 300,
             hold: 60,
             first_row_wait: 10,
@@ -227,6 +251,7 @@ impl Default for Config {
             drain: 5,
             on_drain: OnDrain::Auto,
             spool: SpoolSettings::default(),
+            slate: SlateSettings::default(),
             software: Software::default(),
             codec: Codec::default(),
             limits: Limits::default(),

@@ -27,6 +27,7 @@ pub mod replication;
 pub mod report;
 pub mod secret;
 pub mod session;
+pub mod slate;
 pub mod spool;
 pub mod store;
 pub mod worker;

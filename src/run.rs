@@ -12,17 +12,19 @@ use tokio_util::sync::CancellationToken;
 use weir::backfill::backfill;
 use weir::clock::Clock;
 use weir::codecs::Codecs;
-use weir::config::{self, Config, EncoderChoice, Open, SpoolFull};
+use weir::config::{self, Config, EncoderChoice, OnPause, Open, SpoolFull};
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::{Encoder, Inventory};
 use weir::logic::model::Replicate;
+use weir::logic::slate::Clip;
 use weir::push;
 use weir::replication::Replication;
 use weir::report::http::{self, VERSION};
 use weir::secret::Secret;
 use weir::session::Context;
+use weir::slate;
 use weir::spool::Spool;
 use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
@@ -257,6 +259,16 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// What viewers see in a pause, if not nothing.
+fn open_slate(config: &Config) -> Result<Option<Arc<Clip>>, Fatal> {
+    let clip = match (config.on_pause, config.slate.file.as_os_str().is_empty()) {
+        (OnPause::Hold, _) => return Ok(None),
+        (OnPause::Slate, true) => slate::black(),
+        (OnPause::Slate, false) => slate::open(&config.slate.file),
+    };
+    clip.map(|clip| Some(Arc::new(clip))).map_err(|e| Fatal::new(exit::CONFIGURATION, e))
+}
+
 /// The worker's own spool, with what dead workers left beside it.
 fn open_spool(config: &Config) -> Result<Option<Arc<Spool>>, Fatal> {
     let s = &config.spool;
@@ -328,6 +340,7 @@ async fn serve(
             Some(pool)
         }
     };
+    let slate = open_slate(&config)?;
     let shutdown = CancellationToken::new();
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let server =
@@ -346,7 +359,7 @@ async fn serve(
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let worker = Worker::new(Parts { config, context, keys, pathways, ladder, encoder, rtmp: server.stats(), unfenced });
+    let worker = Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, rtmp: server.stats(), unfenced });
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());

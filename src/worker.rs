@@ -15,6 +15,7 @@ use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
+use crate::logic::slate::Clip;
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
@@ -49,6 +50,7 @@ pub struct Worker {
     pub unfenced: Option<String>,
     keys: auth::Keys,
     pathways: Pathways,
+    slate: Option<Arc<Clip>>,
     ladder: crate::logic::ladder::Ladder,
     can_encode: bool,
     sessions: Mutex<BTreeMap<StreamId, mpsc::Sender<Control>>>,
@@ -79,6 +81,8 @@ pub struct Parts {
     pub keys: auth::Keys,
     /// CDNs and regions.
     pub pathways: Pathways,
+    /// What viewers see while a publisher is away.
+    pub slate: Option<Arc<Clip>>,
     /// What to encode; `None` passes sources through only.
     pub ladder: Option<crate::logic::ladder::Ladder>,
     /// The encoder.
@@ -103,6 +107,7 @@ impl Worker {
             }),
             keys: parts.keys,
             pathways: parts.pathways,
+            slate: parts.slate,
             encoder: parts.encoder,
             rtmp: parts.rtmp,
             unfenced: parts.unfenced,
@@ -262,6 +267,7 @@ impl Worker {
             url => Some(url.to_owned()),
         };
         let pathways = self.pathways.clone();
+        let slate = self.slate.clone();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -277,6 +283,7 @@ impl Worker {
             hold,
             utc_timing,
             pathways,
+            slate,
         };
         Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
     }

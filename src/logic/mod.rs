@@ -19,6 +19,7 @@ pub mod recording;
 pub mod render;
 pub mod replication;
 pub mod skew;
+pub mod slate;
 pub mod state;
 pub mod stream;
 pub mod takeover;

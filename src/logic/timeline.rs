@@ -218,6 +218,8 @@ pub struct Timeline {
     last_idr: Option<MediaTime>,
     /// Longest distance between two IDRs of this session.
     longest: MediaTime,
+    /// Likewise before the slate.
+    longest_before: MediaTime,
     last_dts: Option<MediaTime>,
     /// Presentation time of the latest picture of this run.
     newest: Option<MediaTime>,
@@ -265,6 +267,7 @@ impl Timeline {
             grid_next: MediaTime::ZERO,
             last_idr: None,
             longest: MediaTime::ZERO,
+            longest_before: MediaTime::ZERO,
             last_dts: None,
             newest: None,
             early: MediaTime::ZERO,
@@ -506,7 +509,14 @@ impl Timeline {
         self.early_audio.clear();
         self.held_audio.clear();
         self.discontinuity = true;
+        self.longest = self.longest.max(std::mem::take(&mut self.longest_before));
         self.begin_clock();
+    }
+
+    /// The slate goes on with the session. What is known of the publisher's key frames says nothing of its own.
+    pub fn resume_by_slate(&mut self, origin: MediaTime) {
+        self.resume(origin);
+        self.longest_before = std::mem::take(&mut self.longest);
     }
 
     /// Nothing of an earlier run says anything of the next one.

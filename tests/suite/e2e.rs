@@ -5,4 +5,5 @@ mod first;
 mod kinds;
 mod ladder;
 mod players;
+mod reconnect;
 mod secrets;

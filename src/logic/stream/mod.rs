@@ -7,6 +7,7 @@
 mod publishing;
 mod recorder;
 mod shelf;
+mod slate;
 mod status;
 mod tracks;
 
@@ -31,6 +32,7 @@ use super::packet::{Metadata, Packet};
 use super::pathway::Pathways;
 use super::playlist::{self, Window};
 use super::publish::Queue;
+use super::slate::Clip;
 use super::state::Announced;
 use super::time::{MediaTime, Timescale, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
@@ -38,6 +40,7 @@ use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
 use recorder::Recorder;
 use shelf::Shelf;
+use slate::Pause;
 use tracks::{Role, TrackState};
 
 /// Everything a session is given.
@@ -71,6 +74,8 @@ pub struct Setup {
     pub utc_timing: Option<String>,
     /// CDNs and regions that manifests name.
     pub pathways: Pathways,
+    /// What is sent while the publisher is away (rules.md 8); `None`: playlists wait.
+    pub slate: Option<Arc<Clip>>,
 }
 
 /// The writer of a session, as its marks and its checkpoint name it (rules.md 18).
@@ -162,6 +167,9 @@ pub struct Stream {
     facts: Facts,
     metadata: Metadata,
     lifecycle: Lifecycle,
+    pause: Pause,
+    /// The publisher's format, which the rungs are planned for.
+    source: Option<VideoFormat>,
     encoding: Option<Encoding>,
     /// A new run waits until the codec process has drained the old one.
     next_run: Option<(VideoFormat, Vec<Rung>)>,
@@ -209,6 +217,8 @@ impl Stream {
             facts: Facts::default(),
             metadata: Metadata::default(),
             lifecycle: Lifecycle::new(setup.grace),
+            pause: Pause::None,
+            source: None,
             encoding: None,
             next_run: None,
             run_from: None,
@@ -288,6 +298,11 @@ impl Stream {
         if self.lifecycle.is_over() {
             return;
         }
+        self.take(packet, now);
+        self.settle(now);
+    }
+
+    fn take(&mut self, packet: Packet, now: Now) {
         match packet {
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
@@ -311,7 +326,6 @@ impl Stream {
             }
             Packet::Unpublish => self.left(true, now),
         }
-        self.settle(now);
     }
 
     fn video_config(&mut self, avcc: &Bytes, now: Now) {
@@ -337,6 +351,7 @@ impl Stream {
         self.lifecycle.left(clean, now.mono);
         let events = self.timeline.pause();
         self.handle(events, now);
+        self.await_slate(now);
         self.settle(now);
     }
 
@@ -346,6 +361,7 @@ impl Stream {
         if !self.lifecycle.returned() {
             return false;
         }
+        self.end_slate(now);
         if self.decision.is_none() {
             self.begin_anew();
         }
@@ -362,9 +378,13 @@ impl Stream {
     }
 
     fn resume(&mut self, now: Now) {
-        let elapsed = self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor));
-        self.timeline.resume(elapsed);
+        self.timeline.resume(self.elapsed(now));
         self.facts.resumed();
+    }
+
+    /// Media time of the wall clock.
+    fn elapsed(&self, now: Now) -> MediaTime {
+        self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor))
     }
 
     /// The publisher left before anything was decided: nothing of its first try is used.
@@ -382,6 +402,7 @@ impl Stream {
     /// End the session at once.
     pub fn stop(&mut self, now: Now) {
         if !self.lifecycle.is_over() {
+            self.end_slate(now);
             let events = self.timeline.pause();
             self.handle(events, now);
             self.lifecycle.stop();
@@ -411,6 +432,7 @@ impl Stream {
         [
             self.timeline.poll_timeout(),
             self.lifecycle.poll_timeout(),
+            self.slate_timeout(),
             self.encoding.as_ref().and_then(Encoding::poll_timeout),
             self.window.as_ref().and_then(Window::poll_timeout),
             self.shelf.poll_timeout(),
@@ -426,7 +448,10 @@ impl Stream {
     pub fn handle_timeout(&mut self, now: Now) {
         let events = self.timeline.handle_timeout(now.mono);
         self.handle(events, now);
-        self.lifecycle.handle_timeout(now.mono);
+        if self.lifecycle.handle_timeout(now.mono) {
+            self.end_slate(now);
+        }
+        self.play_slate(now);
         if let Some(reason) = self.encoding.as_mut().and_then(|e| e.handle_timeout(now.mono)) {
             self.warn(format!("codec process given up: {reason}"));
             self.after_death(now);
@@ -550,7 +575,8 @@ impl Stream {
             return;
         }
         let passthrough = self.decision.as_ref().is_none_or(|d| d.passthrough);
-        let mut rungs = ladder::plan(&self.ladder_source(&format), &self.setup.ladder, passthrough);
+        let planned_for = self.planned_for(&format);
+        let mut rungs = ladder::plan(&self.ladder_source(&planned_for), &self.setup.ladder, passthrough);
         if self.decision.is_some() {
             // rules.md 1: the set is fixed; a rung that this source cannot have is not produced.
             rungs.retain(|r| self.tracks.iter().any(|t| t.name == r.name));

@@ -117,6 +117,7 @@ impl Stream {
         if !self.fenced {
             self.fenced = true;
             self.warn("another worker has taken the stream over: this one stops".into());
+            self.end_slate(now);
             let events = self.timeline.pause();
             self.handle(events, now);
             self.lifecycle.stop();

@@ -19,6 +19,7 @@ pub struct Status {
     pub playback: Playback,
     pub input: Input,
     pub passthrough: bool,
+    pub slate: bool,
     pub warnings: Vec<String>,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
@@ -117,7 +118,8 @@ impl Stream {
         } else {
             "live"
         };
-        let video = self.timeline.video_format().map(|v| VideoInput {
+        let source = self.timeline.video_format().filter(|_| !self.is_slate());
+        let video = source.map(|v| VideoInput {
             codec: v.codec.clone(),
             width: v.width,
             height: v.height,
@@ -126,7 +128,7 @@ impl Stream {
             gop_seconds: self.facts.gop().map(|g| thousandths(g.millis().max(0).unsigned_abs())),
             b_frames: self.facts.has_b_frames(),
         });
-        let has_audio = self.facts.audio.rate_milli().is_some();
+        let has_audio = self.facts.audio.rate_milli().is_some() && !self.is_slate();
         let audio = has_audio.then(|| self.audio_format()).map(|a| AudioInput {
             codec: a.codec,
             rate: a.rate.hz(),
@@ -147,6 +149,7 @@ impl Stream {
             },
             input: Input { video, audio },
             passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
+            slate: self.is_slate(),
             warnings: self.warnings(has_audio),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
@@ -174,12 +177,12 @@ impl Stream {
 
     fn warnings(&self, has_audio: bool) -> Vec<String> {
         let mut out = Vec::new();
-        let advice = self.facts.gop_advice();
+        let advice = self.facts.gop_advice().filter(|_| !self.is_slate());
         if let Some(d) = &self.decision {
             if let Some(reason) = d.reason.as_ref().filter(|_| advice.is_none()) {
                 out.push(reason.clone());
             }
-            if d.video.is_some() && !has_audio {
+            if d.video.is_some() && !has_audio && !self.is_slate() {
                 out.push("no audio: silence is sent in its place".into());
             }
         }

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod paused;
 mod recorded;
 mod sim;
 
@@ -77,6 +78,7 @@ fn setup() -> Setup {
         hold: Duration::from_secs(94),
         utc_timing: None,
         pathways: Default::default(),
+        slate: None,
     }
 }
 

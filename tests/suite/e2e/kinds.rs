@@ -183,7 +183,7 @@ fn a_publisher_who_comes_back_within_the_grace_goes_on_with_the_session() {
     let clip = Clip { seconds: 6, ..SMALL };
     let file = clip.file();
     let _machine = beside_others();
-    let worker = worker(&["--set", "reconnect_grace=4"]);
+    let worker = worker(&["--set", "reconnect_grace=4", "--set", "on_pause=hold"]);
     let watch = Watch::start(&worker, "anna");
     Publisher::start(&file, &worker, "anna").finish();
     until("a pause", || (worker.stream("anna")?["state"] == "paused").then_some(()));

@@ -27,13 +27,17 @@ pub struct Clip {
     pub kbps: u32,
     pub video: bool,
     pub audio: bool,
+    /// More of ffmpeg's output options, each with a value, in place of ours of the same name; separated by spaces.
+    pub more: &'static str,
 }
 
 /// 640x360 at 30 frames per second with an IDR every 2 s: the smallest that has a rung below it.
-pub const SMALL: Clip = Clip { width: 640, height: 360, fps: 30, seconds: 6, gop: 60, kbps: 600, video: true, audio: true };
+pub const SMALL: Clip =
+    Clip { width: 640, height: 360, fps: 30, seconds: 6, gop: 60, kbps: 600, video: true, audio: true, more: "" };
 
 /// 20 s of 960x540 at 30 frames per second with an IDR every 2 s: the default ladder has two rungs below it.
-pub const LADDER: Clip = Clip { width: 960, height: 540, fps: 30, seconds: 20, gop: 60, kbps: 2000, video: true, audio: true };
+pub const LADDER: Clip =
+    Clip { width: 960, height: 540, fps: 30, seconds: 20, gop: 60, kbps: 2000, video: true, audio: true, more: "" };
 
 static MAKING: Mutex<()> = Mutex::new(());
 
@@ -59,7 +63,7 @@ impl Clip {
     }
 
     fn arguments(&self) -> Vec<String> {
-        let Self { width, height, fps, seconds, gop, kbps, video, audio } = self;
+        let Self { width, height, fps, seconds, gop, kbps, video, audio, more } = self;
         let mut out: Vec<String> = Vec::new();
         let mut put = |text: &str| out.extend(text.split(' ').map(str::to_owned));
         if *video {
@@ -74,7 +78,14 @@ impl Clip {
             put(&format!("-c:v libx264 -preset veryfast -profile:v high -bf 2 -g {gop} -keyint_min {gop} -sc_threshold 0"));
             put(&format!("-b:v {kbps}k -maxrate {}k -bufsize {kbps}k -pix_fmt yuv420p", kbps * 3 / 2));
         }
-        put("-f flv -flvflags no_duration_filesize");
+        for option in more.split(' ').collect::<Vec<_>>().chunks_exact(2) {
+            // ffmpeg warns of an option that is given twice.
+            match out.iter().position(|o| o == option[0]) {
+                Some(at) => out[at + 1] = option[1].to_owned(),
+                None => out.extend(option.iter().map(|&o| o.to_owned())),
+            }
+        }
+        out.extend(["-f", "flv", "-flvflags", "no_duration_filesize"].map(str::to_owned));
         out
     }
 
