@@ -262,6 +262,7 @@ impl Worker {
             url => Some(url.to_owned()),
         };
         let pathways = self.pathways.clone();
+        let loudness_target = c.loudness.target();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -277,6 +278,7 @@ impl Worker {
             hold,
             utc_timing,
             pathways,
+            loudness_target,
         };
         Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
     }

@@ -6,3 +6,4 @@ mod kinds;
 mod ladder;
 mod players;
 mod secrets;
+mod sound;
