@@ -93,6 +93,8 @@ pub struct Config {
     pub slate: SlateSettings,
     /// Software encoders.
     pub software: Software,
+    /// How loud the audio is made.
+    pub loudness: LoudnessSettings,
     /// Codec processes.
     pub codec: Codec,
     /// The RTMP listener's limits.
@@ -161,6 +163,21 @@ pub struct Software {
     pub threads: u8,
     /// Threads of the decoder, 1 to 16. Default 2.
     pub decoder_threads: u8,
+}
+
+/// Loudness.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct LoudnessSettings {
+    /// LUFS that all audio is brought to, -24 to -14. Default 0: it stays as it is.
+    pub target_lufs: i32,
+}
+
+impl LoudnessSettings {
+    /// In centi-LUFS.
+    pub fn target(self) -> Option<i32> {
+        (self.target_lufs != 0).then_some(self.target_lufs.saturating_mul(100))
+    }
 }
 
 /// Codec processes.
@@ -253,6 +270,7 @@ impl Default for Config {
             spool: SpoolSettings::default(),
             slate: SlateSettings::default(),
             software: Software::default(),
+            loudness: LoudnessSettings::default(),
             codec: Codec::default(),
             limits: Limits::default(),
             pathway: Vec::new(),
@@ -450,6 +468,10 @@ impl Config {
         range("max_streams", self.max_streams, 1, 10_000)?;
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
         range("codec.warm", self.codec.warm, 0, 64)?;
+        let target = self.loudness.target_lufs;
+        if target != 0 && !(-24..=-14).contains(&target) {
+            return Err(Error::Value(format!("loudness.target_lufs is {target}, must be 0 or -24 to -14")));
+        }
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
     }
 
@@ -525,6 +547,14 @@ mod tests {
         let read = |text: &str| merge(Some((Path::new("f.toml"), text)), &[], &[open()]);
         assert!(read("version = 1").is_ok());
         assert_eq!(read("version = 2").unwrap_err().to_string(), "version is 2, must be 1 to 1");
+    }
+
+    #[test]
+    fn a_loudness_target_is_within_what_services_use() {
+        let read = |text: &str| merge(None, &[], &[open(), set("loudness.target_lufs", text)]);
+        assert_eq!(read("0").unwrap().loudness.target(), None);
+        assert_eq!(read("-23").unwrap().loudness.target(), Some(-2300));
+        assert_eq!(read("-6").unwrap_err().to_string(), "loudness.target_lufs is -6, must be 0 or -24 to -14");
     }
 
     #[test]

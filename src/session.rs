@@ -19,7 +19,7 @@ use crate::codecs::Codecs;
 use crate::ingest::Packet;
 use crate::janitor::Janitor;
 use crate::link::process::{Event, Process};
-use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec};
+use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
@@ -203,13 +203,15 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                     shell.queued.clear();
                     shell.starting = true;
                     starts.clear();
-                    let plan = Plan {
-                        source,
-                        rungs,
-                        encoder: shell.context.encoder.clone(),
-                        decoder_threads: shell.context.decoder_threads,
-                    };
-                    shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
+                    if let Some(source) = source {
+                        let plan = Plan {
+                            source,
+                            rungs,
+                            encoder: shell.context.encoder.clone(),
+                            decoder_threads: shell.context.decoder_threads,
+                        };
+                        shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
+                    }
                     starts.push(start(shell.context.codecs.clone()));
                 }
                 Output::Codec(command) => shell.command(command),
@@ -350,6 +352,8 @@ impl Shell {
                 let message = ToCodec::Video { stream: 0, pts: unit.pts.0, dts: unit.dts.0, idr: unit.idr, cut };
                 self.send(message, unit.data);
             }
+            Command::StartAudio(plan) => self.send(ToCodec::StartAudio { stream: 0, plan: Box::new(plan) }, Bytes::new()),
+            Command::FeedAudio(unit) => self.send(ToCodec::Audio { stream: 0, pts: unit.pts.0 }, unit.data),
             Command::Drain => self.send(ToCodec::End { stream: 0 }, Bytes::new()),
             Command::Kill { reason } => {
                 tracing::debug!(stream = %self.id, "codec process ended: {reason}");
@@ -403,6 +407,12 @@ impl Shell {
                 self.stream.rung_unit(rung.into(), MediaTime(pts), idr, data, now);
             }
             Event::Message(FromCodec::Config { stream: 0, rung }, avcc) => self.stream.rung_config(rung.into(), &avcc, now),
+            Event::Message(FromCodec::Audio { stream: 0, pts }, data) if is_aac_frame(&data) => {
+                self.stream.audio_made(MediaTime(pts), data, now);
+            }
+            Event::Message(FromCodec::Loudness { stream: 0, loudness }, _) => self.stream.loudness(loudness),
+            Event::Message(FromCodec::AudioEnded { stream: 0 }, _) => self.stream.audio_given(now),
+            Event::Message(FromCodec::AudioFailed { stream: 0, reason }, _) => self.stream.audio_failed(&reason, now),
             Event::Message(FromCodec::Ended { stream: 0 }, _) => self.stream.codec_drained(now),
             Event::Message(FromCodec::Failed { stream: 0, reason }, _) => self.lost(&reason),
             Event::Message(other, _) => self.lost(&format!("sent what it must not: {other:?}")),

@@ -268,6 +268,7 @@ impl Worker {
         };
         let pathways = self.pathways.clone();
         let slate = self.slate.clone();
+        let loudness_target = c.loudness.target();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -284,6 +285,7 @@ impl Worker {
             utc_timing,
             pathways,
             slate,
+            loudness_target,
         };
         Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
     }

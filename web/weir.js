@@ -310,7 +310,14 @@ function showInput({ input, passthrough }) {
   setClass($('i-gop'), 'attn', video?.gop_seconds > LONG_GOP_S);
   setCodec($('i-audio'), audio?.codec, isNumber(audio?.rate) ? `${Number((audio.rate / 1000).toFixed(2))} kHz` : null, channels(audio?.channels));
   setText($('i-abitrate'), rate(audio?.bitrate));
+  setText($('i-loudness'), loudness(audio?.loudness));
   setText($('i-top'), typeof passthrough === 'boolean' ? (passthrough ? 'source, passed through' : 'encoded') : null);
+}
+
+function loudness(measured) {
+  const { integrated_lufs: lufs, gain_db: gain } = measured ?? {};
+  if (!isNumber(lufs)) return null;
+  return join(`${lufs.toFixed(1)} LUFS`, isNumber(gain) ? `${gain < 0 ? '\u2212' : '+'}${Math.abs(gain).toFixed(1)} dB` : null);
 }
 
 function showProcess(s) {

@@ -53,8 +53,8 @@ pub struct Options {
 /// Deadline for the first message of a process: loading GStreamer's plugins cold takes about a second on a busy machine.
 const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
-/// Frames that wait for a process to read them: over 15 s of 60 fps video. More means that it does not keep up.
-const QUEUE: usize = 1024;
+/// Frames that wait for a process to read them: 15 s of 60 fps video with audio at 48 kHz. More means that it does not keep up.
+const QUEUE: usize = 1600;
 
 /// Events that wait for the session.
 const EVENTS: usize = 256;

@@ -6,11 +6,14 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
+use crate::cmaf::aac;
 use crate::logic::ladder::Rung;
+use crate::logic::loudness::Loudness;
 use crate::logic::model::VideoFormat;
+use crate::logic::sound::AudioPlan;
 
 /// Raised with every change of a message; both sides refuse any other.
-pub const VERSION: u16 = 1;
+pub const VERSION: u16 = 2;
 
 /// Longest frame: the RTMP message limit (8 MiB by default, at most) for one access unit, and its header.
 pub const MAX_FRAME: usize = (8 << 20) + MAX_HEADER + 2;
@@ -71,6 +74,21 @@ pub enum ToCodec {
         /// A segment begins at this unit's `pts` on every track: each encoder must give an IDR there.
         cut: bool,
     },
+    /// Audio begins on a stream, whether it has pictures or not. In place of audio that runs already: that is drained first, and
+    /// [`FromCodec::AudioEnded`] says so.
+    StartAudio {
+        /// Stream number.
+        stream: u32,
+        /// Boxed: much larger than the others.
+        plan: Box<AudioPlan>,
+    },
+    /// One frame of the source's audio; payload: raw AAC, at most [`aac::MAX_FRAME_BYTES`].
+    Audio {
+        /// Stream number.
+        stream: u32,
+        /// 1/90000 s: of the first sample that a decoder gives for it.
+        pts: i64,
+    },
     /// No more input: drain the encoders, then answer [`FromCodec::Ended`].
     End {
         /// Stream number.
@@ -107,6 +125,32 @@ pub enum FromCodec {
         pts: i64,
         /// An IDR picture.
         idr: bool,
+    },
+    /// One frame of re-encoded audio, in order; payload: raw AAC-LC, 48 kHz, stereo, at most [`aac::MAX_FRAME_BYTES`].
+    Audio {
+        /// Stream number.
+        stream: u32,
+        /// 1/90000 s: of the first sample that a decoder gives for it. What decoder and encoder add in front is subtracted (rules.md 11).
+        pts: i64,
+    },
+    /// How loud the source's audio is; about once a second of media.
+    Loudness {
+        /// Stream number.
+        stream: u32,
+        /// The measurement.
+        loudness: Loudness,
+    },
+    /// All that was made of the audio before the last [`ToCodec::StartAudio`] has been sent.
+    AudioEnded {
+        /// Stream number.
+        stream: u32,
+    },
+    /// The audio cannot be decoded, or not be encoded; pictures go on.
+    AudioFailed {
+        /// Stream number.
+        stream: u32,
+        /// For the log.
+        reason: String,
     },
     /// All units of the stream have been sent.
     Ended {
@@ -160,6 +204,11 @@ pub enum WireError {
     /// The header is no message of this version.
     #[error("header is no message: {0}")]
     Message(#[from] postcard::Error),
+}
+
+/// Whether a payload can be a frame of AAC.
+pub fn is_aac_frame(payload: &[u8]) -> bool {
+    (1..=aac::MAX_FRAME_BYTES).contains(&payload.len())
 }
 
 /// Appends one frame to `out`.
@@ -237,6 +286,39 @@ mod tests {
         fn garbage_never_panics(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut input = BytesMut::from(&bytes[..]);
             while let Ok(Some(_)) = decode::<FromCodec>(&mut input) {}
+            let mut input = BytesMut::from(&bytes[..]);
+            while let Ok(Some(_)) = decode::<ToCodec>(&mut input) {}
+        }
+
+        /// Garbage behind an honest frame header: what reads messages sees every kind of them.
+        #[test]
+        fn a_header_is_a_message_or_refused(kind in 0u8..12, rest in proptest::collection::vec(any::<u8>(), 0..100)) {
+            let header = [&[kind][..], &rest].concat();
+            let mut frame = BytesMut::new();
+            frame.put_u32(2 + header.len() as u32);
+            frame.put_u16(header.len() as u16);
+            frame.put_slice(&header);
+            let _ = decode::<FromCodec>(&mut frame.clone());
+            let _ = decode::<ToCodec>(&mut frame);
+        }
+
+        #[test]
+        fn audio_and_loudness_come_back_as_they_were_sent(
+            stream: u32, pts: i64, payload in proptest::collection::vec(any::<u8>(), 0..9000),
+            integrated: Option<i32>, short_term: Option<i32>, gain: Option<i32>,
+        ) {
+            let loudness = Loudness { integrated, short_term, gain };
+            for message in [FromCodec::Audio { stream, pts }, FromCodec::Loudness { stream, loudness }, FromCodec::AudioEnded { stream }] {
+                let mut frame = BytesMut::new();
+                encode(&message, &payload, &mut frame).unwrap();
+                let (back, bytes) = decode::<FromCodec>(&mut frame).unwrap().unwrap();
+                prop_assert_eq!(back, message);
+                prop_assert_eq!(is_aac_frame(&bytes), (1..=8192).contains(&payload.len()));
+            }
+            let mut frame = BytesMut::new();
+            let message = ToCodec::Audio { stream, pts };
+            encode(&message, &payload, &mut frame).unwrap();
+            prop_assert_eq!(decode::<ToCodec>(&mut frame).unwrap().unwrap(), (message, Bytes::from(payload)));
         }
     }
 }

@@ -18,6 +18,10 @@ const MAX_ERROR: MediaTime = MediaTime::from_millis(60);
 /// Audio absent for longer is filled with silence (rules.md 10).
 const PATIENCE: MediaTime = MediaTime::from_millis(500);
 
+/// Likewise where the frames come from a codec process: what a new process needs to take over, and less than a row waits for its segments (its own
+/// duration, a second at the least).
+const LATE_PATIENCE: MediaTime = MediaTime::from_millis(900);
+
 /// Audio that always comes late, because its sender interleaves so, is waited for by this much more than it was late.
 const MARGIN: MediaTime = MediaTime::from_millis(100);
 
@@ -52,8 +56,15 @@ pub struct AudioTrack {
     next: i64,
     /// A frame was placed.
     anchored: bool,
-    /// How long absent audio is waited for: [`PATIENCE`], up to [`MAX_AUDIO_LAG`] for a sender whose audio comes late.
+    /// How long absent audio is waited for, up to [`MAX_AUDIO_LAG`] where it always comes late.
     patience: MediaTime,
+    /// And until frames have come that are no later than that: of what was fed before, a codec process has much to make at first.
+    first_patience: MediaTime,
+    caught_up: bool,
+    /// The next frame follows silence, or repeats what a dead process gave: it is placed at its own time, to half a frame.
+    strict: bool,
+    /// What comes next repeats what a dead process gave: it is no sign of a source that is late.
+    again: bool,
     waiting: VecDeque<AudioUnit>,
     repairs: Repairs,
     /// Places within a frame on which no frame may begin, see [`AudioTrack::beside`].
@@ -72,17 +83,27 @@ impl AudioTrack {
             next,
             anchored: false,
             patience: PATIENCE,
+            first_patience: PATIENCE,
+            caught_up: false,
+            strict: false,
+            again: false,
             waiting: VecDeque::new(),
             repairs: Repairs::default(),
             taken: Vec::new(),
         }
     }
 
+    /// Its frames come from a codec process, and so late. `first`: how long the first ones are waited for, if longer than the others.
+    pub fn late(mut self, first: MediaTime) -> Self {
+        (self.patience, self.first_patience) = (LATE_PATIENCE, LATE_PATIENCE.max(first));
+        self
+    }
+
     /// Segments are named by their start in samples (rules.md 4). Behind a run of a higher rate the same number of samples comes again; a run that begins
     /// at another place within a frame, by a sample (0.1 ms at the most), never has the same name.
     #[must_use]
-    pub fn beside(mut self, runs: &[(Timescale, i64)]) -> Self {
-        self.taken = runs.iter().filter(|(rate, _)| *rate > self.format.rate).map(|(_, place)| *place).collect();
+    pub fn beside<'a>(mut self, runs: impl IntoIterator<Item = &'a (Timescale, i64)>) -> Self {
+        self.taken = runs.into_iter().filter(|(rate, _)| *rate > self.format.rate).map(|(_, place)| *place).collect();
         self.step_aside();
         self
     }
@@ -119,6 +140,21 @@ impl AudioTrack {
         }
     }
 
+    /// How long audio that is absent is waited for now.
+    pub fn patience(&self) -> MediaTime {
+        match (self.silent, self.caught_up) {
+            (true, _) => MediaTime::ZERO,
+            (false, true) => self.patience,
+            (false, false) => self.first_patience,
+        }
+    }
+
+    /// The codec process died: a new one makes what waits here once more.
+    pub fn restart(&mut self) {
+        self.waiting.clear();
+        (self.strict, self.again) = (true, true);
+    }
+
     /// Frames before `horizon`: no cut can come before it any more, as every later picture is decoded after it.
     pub fn release(&mut self, horizon: MediaTime) -> Vec<Frame> {
         let mut out = Vec::new();
@@ -126,13 +162,14 @@ impl AudioTrack {
             let Some(unit) = self.waiting.pop_front() else { break };
             let (late, dropped) = (horizon - unit.pts, self.repairs.dropped);
             self.place(unit, &mut out);
-            if self.repairs.dropped > dropped {
+            if self.repairs.dropped > dropped && !self.again {
                 self.patience = self.patience.max((late + MARGIN).min(MAX_AUDIO_LAG));
             }
         }
-        let patience = if self.silent { MediaTime::ZERO } else { self.patience };
-        if self.waiting.is_empty() {
-            self.fill(horizon - patience, &mut out);
+        let near = self.anchored && MediaTime::from_scale(self.next, self.format.rate) >= horizon - self.patience;
+        self.caught_up |= near || !self.waiting.is_empty();
+        if self.waiting.is_empty() && self.fill(horizon - self.patience(), &mut out) {
+            self.strict = true;
         }
         out
     }
@@ -158,16 +195,19 @@ impl AudioTrack {
             return;
         }
         let error = unit.pts - MediaTime::from_scale(self.next, self.format.rate);
-        if error < MediaTime::ZERO - MAX_ERROR {
+        let half = MediaTime::from_scale(FRAME / 2, self.format.rate);
+        let most = if self.strict { half } else { MAX_ERROR };
+        if error < MediaTime::ZERO - most {
             self.repairs.dropped += 1;
             return;
         }
-        if error > PATIENCE {
-            self.fill(unit.pts, out);
+        if self.strict || error > PATIENCE {
+            self.fill(unit.pts + half, out);
         } else {
             // One frame of a clock that drifts; of a hole, all at once.
             while unit.pts - MediaTime::from_scale(self.next, self.format.rate) > MAX_ERROR && self.fill_one(out) {}
         }
+        (self.strict, self.again) = (false, false);
         out.push(Frame { start: self.next, data: unit.data });
         self.next += FRAME;
     }
@@ -194,15 +234,18 @@ impl AudioTrack {
         true
     }
 
-    fn fill(&mut self, until: MediaTime, out: &mut Vec<Frame>) {
+    /// `true` when there was something to fill.
+    fn fill(&mut self, until: MediaTime, out: &mut Vec<Frame>) -> bool {
+        let before = self.next;
         while MediaTime::from_scale(self.next + FRAME, self.format.rate) <= until {
             if !self.fill_one(out) {
                 // Nothing canned for this layout: leave the hole and go on behind it, on the frame grid.
                 let hole = until.in_scale(self.format.rate).saturating_sub(self.next);
                 self.next += hole / FRAME * FRAME;
-                return;
+                break;
             }
         }
+        self.next > before
     }
 
     fn fill_one(&mut self, out: &mut Vec<Frame>) -> bool {
@@ -293,6 +336,51 @@ mod tests {
         let frames = t.release(MediaTime::from_millis(2700));
         let at = MediaTime::from_scale(frames.last().unwrap().start, t.format().rate).millis();
         assert!((2600 - at).abs() <= 60, "{at}");
+    }
+
+    /// Starts of the publisher's frames.
+    fn heard(frames: &[Frame]) -> Vec<i64> {
+        frames.iter().filter(|f| &f.data[..] == b"aac").map(|f| f.start).collect()
+    }
+
+    #[test]
+    fn behind_silence_a_frame_stands_at_its_own_time() {
+        let mut t = track();
+        t.push(unit(0));
+        t.release(MediaTime::from_millis(3000));
+        // these lie in what was filled
+        (2380..2500).step_by(20).for_each(|ms| t.push(unit(ms)));
+        t.push(unit(2510));
+        let frames = t.release(MediaTime::from_millis(2511));
+        assert!((heard(&frames)[0] / 48 - 2510).abs() <= 11, "{frames:?}");
+    }
+
+    #[test]
+    fn what_a_codec_process_makes_is_waited_for_longer() {
+        let mut t = track().late(MediaTime::from_secs(5));
+        for ms in (0..=5000).step_by(20) {
+            assert!(t.release(MediaTime::from_millis(ms)).is_empty(), "the first frames");
+        }
+        t.push(unit(0));
+        assert_eq!(heard(&t.release(MediaTime::from_secs(5))), [0], "of which the process makes one after the other");
+        (1..220).for_each(|n| t.push(unit(n * 1024 / 48)));
+        assert_eq!(t.release(MediaTime::from_secs(5)).len(), 219);
+        assert_eq!(t.release(MediaTime::from_millis(5590)).len(), 0, "later ones");
+        assert_eq!(t.release(MediaTime::from_millis(6600)).len(), 47);
+    }
+
+    #[test]
+    fn what_a_new_process_repeats_is_heard_once() {
+        let mut t = track().late(MediaTime::ZERO);
+        (0..20).for_each(|n| t.push(unit(n * 1024 / 48)));
+        t.release(MediaTime::from_millis(300));
+        t.restart();
+        // its own grid of frames lies a little off
+        (2..40).for_each(|n| t.push(unit(n * 1024 / 48 + 7)));
+        let frames = t.release(MediaTime::from_millis(840));
+        let first = MediaTime::from_scale(frames[0].start, t.format().rate).millis();
+        assert!((300..330).contains(&first), "{first}");
+        assert_eq!(frames.len(), 40 - 15, "each once, and no silence");
     }
 
     #[test]

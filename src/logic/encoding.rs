@@ -2,12 +2,15 @@
 //!
 //! Keeps the access units that a new process would need. Knows nothing of processes or sockets: it returns [`Command`]s.
 
+mod audio;
+
 use std::collections::VecDeque;
 use std::time::Duration;
 
 use super::backoff::Backoff;
 use super::ladder::Rung;
-use super::model::{VideoFormat, VideoUnit};
+use super::model::{AudioUnit, VideoFormat, VideoUnit};
+use super::sound::AudioPlan;
 use super::time::MediaTime;
 
 /// What the shell has to do with the codec process.
@@ -15,8 +18,8 @@ use super::time::MediaTime;
 pub enum Command {
     /// Begin with a process that has nothing of this stream in it.
     Start {
-        /// The source.
-        source: VideoFormat,
+        /// The source; `None` where no picture is encoded.
+        source: Option<VideoFormat>,
         /// What to encode.
         rungs: Vec<Rung>,
     },
@@ -27,6 +30,10 @@ pub enum Command {
         /// Every encoder must give an IDR at its `pts`.
         cut: bool,
     },
+    /// Audio begins, in place of any other that it has; it answers when that is out.
+    StartAudio(AudioPlan),
+    /// One frame of it.
+    FeedAudio(AudioUnit),
     /// No more input; it answers when everything is out.
     Drain,
     /// End it now, whatever it does.
@@ -60,7 +67,7 @@ enum State {
     Waiting { until: Duration },
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 struct Progress {
     /// First feed since the last output.
     since: Option<Duration>,
@@ -68,11 +75,45 @@ struct Progress {
     out: Option<MediaTime>,
 }
 
+impl Progress {
+    fn fed(&mut self, pts: MediaTime, now: Duration) {
+        self.since.get_or_insert(now);
+        self.out.get_or_insert(pts);
+    }
+
+    fn output(&mut self, pts: MediaTime) {
+        self.since = None;
+        self.out = self.out.max(Some(pts));
+    }
+
+    /// Nothing came for [`HANG`] while media up to `fed` went in.
+    fn is_hung(&mut self, fed: MediaTime, now: Duration) -> bool {
+        let Some(since) = self.since.filter(|&s| now >= s + HANG) else { return false };
+        let hung = self.out.is_some_and(|out| fed - out >= HANG_MEDIA);
+        if !hung {
+            // Little went in: the source is slow, not the encoder. Look again later.
+            self.since = Some(since.max(now.saturating_sub(HANG / 2)));
+        }
+        hung
+    }
+}
+
+/// First and last of all presentation times that were given, in whichever order.
+type Given = Option<(MediaTime, MediaTime)>;
+
+fn widened(given: Given, pts: MediaTime) -> Given {
+    let (first, last) = given.unwrap_or((pts, pts));
+    Some((first.min(pts), last.max(pts)))
+}
+
 /// The machine.
 #[derive(Debug)]
 pub struct Encoding {
-    source: VideoFormat,
+    source: Option<VideoFormat>,
     rungs: Vec<Rung>,
+    audio: audio::Feed,
+    /// Audio needs a process as soon as the one that drains is done.
+    again: bool,
     state: State,
     backoff: Backoff,
     deaths: u64,
@@ -80,16 +121,23 @@ pub struct Encoding {
     bytes: usize,
     progress: Vec<Progress>,
     /// First and last presentation time that the process was given.
-    given: Option<(MediaTime, MediaTime)>,
+    given: Given,
     commands: VecDeque<Command>,
 }
 
 impl Encoding {
     /// Nothing runs yet.
     pub fn new(source: VideoFormat, rungs: Vec<Rung>) -> Self {
+        Self { source: Some(source), rungs, ..Self::for_audio() }
+    }
+
+    /// The same for a stream without video.
+    pub fn for_audio() -> Self {
         Self {
-            source,
-            rungs,
+            source: None,
+            rungs: Vec::new(),
+            audio: audio::Feed::default(),
+            again: false,
             state: State::Off,
             backoff: Backoff::default(),
             deaths: 0,
@@ -125,11 +173,12 @@ impl Encoding {
     pub fn forget(&mut self) {
         self.retained.clear();
         self.bytes = 0;
+        self.audio.forget();
     }
 
     /// Another source format or set of rungs; takes effect with the next start. (Units of the old format were forgotten when it was drained.)
     pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>) {
-        self.source = source;
+        self.source = Some(source);
         self.rungs = rungs;
     }
 
@@ -138,18 +187,28 @@ impl Encoding {
         if self.is_running() {
             self.commands.push_back(Command::Kill { reason: "started anew with another plan".into() });
         }
-        if self.rungs.is_empty() {
+        self.audio.stopped();
+        self.again = false;
+        if self.rungs.is_empty() && self.audio.plan().is_none() {
             self.state = State::Off;
             return;
         }
         self.state = State::Running;
         self.given = None;
-        self.progress = vec![Progress { since: None, out: None }; self.rungs.len()];
-        self.commands.push_back(Command::Start { source: self.source.clone(), rungs: self.rungs.clone() });
-        let again: Vec<(VideoUnit, bool)> = self.retained.iter().cloned().collect();
+        self.progress = vec![Progress::default(); self.rungs.len()];
+        let source = self.source.clone().filter(|_| !self.rungs.is_empty());
+        self.commands.push_back(Command::Start { source, rungs: self.rungs.clone() });
+        self.start_audio();
+        // By their times, so that neither waits for all of the other.
+        let mut sound: VecDeque<AudioUnit> = self.audio.kept().cloned().collect();
+        let again: Vec<(VideoUnit, bool)> = self.retained.iter().filter(|_| !self.rungs.is_empty()).cloned().collect();
         for (unit, cut) in again {
+            while let Some(frame) = sound.pop_front_if(|f| f.pts <= unit.dts) {
+                self.feed_audio(frame, now);
+            }
             self.feed(unit, cut, now);
         }
+        sound.into_iter().for_each(|frame| self.feed_audio(frame, now));
     }
 
     /// A new access unit of the source. `keep_from`: start of the oldest segment that a new process would have to make.
@@ -162,13 +221,56 @@ impl Encoding {
         }
     }
 
-    fn feed(&mut self, unit: VideoUnit, cut: bool, now: Duration) {
-        let (first, last) = self.given.unwrap_or((unit.pts, unit.pts));
-        self.given = Some((first.min(unit.pts), last.max(unit.pts)));
-        for p in &mut self.progress {
-            p.since.get_or_insert(now);
-            p.out.get_or_insert(unit.pts);
+    /// What is done with audio from here on; frames that come behind this are of its source. Starts a process where none runs.
+    pub fn set_audio(&mut self, plan: Option<AudioPlan>, now: Duration) {
+        let changed = self.audio.set_plan(plan);
+        if self.audio.plan().is_none() {
+            return;
         }
+        match self.state {
+            State::Running if changed => self.start_audio(),
+            State::Off => self.start(now),
+            State::Draining { .. } => self.again = true,
+            State::Running | State::Waiting { .. } => {}
+        }
+    }
+
+    /// A frame of the source's audio; `keep_from` as for [`Encoding::push`].
+    pub fn push_audio(&mut self, unit: &AudioUnit, keep_from: MediaTime, now: Duration) {
+        if self.audio.plan().is_some() {
+            self.audio.keep(unit, keep_from);
+            self.feed_audio(unit.clone(), now);
+        }
+    }
+
+    fn start_audio(&mut self) {
+        if let Some(plan) = self.audio.plan().cloned() {
+            self.audio.started();
+            self.commands.push_back(Command::StartAudio(plan));
+        }
+    }
+
+    fn feed_audio(&mut self, unit: AudioUnit, now: Duration) {
+        if self.state == State::Running && self.audio.is_running() {
+            self.audio.fed(&unit, now);
+            self.commands.push_back(Command::FeedAudio(unit));
+        }
+    }
+
+    /// A frame was made of the audio. `false` for one of which the process was given nothing: it is not to be used.
+    #[must_use]
+    pub fn audio_output(&mut self, pts: MediaTime) -> bool {
+        self.audio.output(pts)
+    }
+
+    /// The process cannot go on with the audio; pictures are not concerned. It is asked again later.
+    pub fn audio_failed(&mut self, now: Duration) {
+        self.audio.failed(now);
+    }
+
+    fn feed(&mut self, unit: VideoUnit, cut: bool, now: Duration) {
+        self.given = widened(self.given, unit.pts);
+        self.progress.iter_mut().for_each(|p| p.fed(unit.pts, now));
         self.commands.push_back(Command::Feed { unit, cut });
     }
 
@@ -215,8 +317,7 @@ impl Encoding {
             return false;
         }
         if let Some(p) = self.progress.get_mut(rung) {
-            p.since = None;
-            p.out = p.out.max(Some(pts));
+            p.output(pts);
         }
         true
     }
@@ -226,6 +327,7 @@ impl Encoding {
         match self.state {
             State::Running => {
                 self.deaths += 1;
+                self.audio.stopped();
                 let wait = self.backoff.died(now);
                 self.state = State::Waiting { until: now + wait };
                 if wait.is_zero() {
@@ -266,6 +368,13 @@ impl Encoding {
         }
     }
 
+    /// The process that drained is gone and audio goes on.
+    pub fn go_on(&mut self, now: Duration) {
+        if self.again && !self.is_running() {
+            self.start(now);
+        }
+    }
+
     /// The process gave everything it had.
     pub fn drained(&mut self) {
         if matches!(self.state, State::Draining { .. }) {
@@ -279,7 +388,10 @@ impl Encoding {
         match self.state {
             State::Off => None,
             State::Waiting { until } | State::Draining { until } => Some(until),
-            State::Running => self.progress.iter().filter_map(|p| p.since).min().map(|t| t + HANG),
+            State::Running => {
+                let pictures = self.progress.iter().filter_map(|p| p.since).min().map(|t| t + HANG);
+                pictures.into_iter().chain(self.audio.poll_timeout()).min()
+            }
         }
     }
 
@@ -305,16 +417,20 @@ impl Encoding {
     }
 
     fn watch(&mut self, now: Duration) -> Option<String> {
+        if self.audio.is_due(now) {
+            self.start_audio();
+            let kept: Vec<AudioUnit> = self.audio.kept().cloned().collect();
+            kept.into_iter().for_each(|frame| self.feed_audio(frame, now));
+        }
         let fed = self.given.map_or(MediaTime::ZERO, |(_, last)| last);
         let mut hung = None;
         for (p, rung) in self.progress.iter_mut().zip(&self.rungs) {
-            let Some(since) = p.since.filter(|&s| now >= s + HANG) else { continue };
-            if p.out.is_some_and(|out| fed - out >= HANG_MEDIA) {
-                hung = Some(rung.name.clone());
-            } else {
-                // Little went in: the source is slow, not the encoder. Look again later.
-                p.since = Some(since.max(now.saturating_sub(HANG / 2)));
+            if p.is_hung(fed, now) {
+                hung = Some(rung.name.to_string());
             }
+        }
+        if self.audio.is_hung(now) {
+            hung.get_or_insert("audio".into());
         }
         let reason = self.give_up(format!("no output of {} for 5 s while input flows", hung?));
         self.died(now).then_some(reason)
@@ -428,6 +544,135 @@ mod tests {
             e.push(&unit(ms, false), false, MediaTime::ZERO, at(0));
         }
         assert!(e.retained().count() <= 101);
+    }
+
+    fn sound(encode: bool) -> AudioPlan {
+        let encode = encode.then_some(crate::logic::sound::AudioEncode { bits_per_second: 128_000, target: None });
+        AudioPlan { source: crate::cmaf::aac::silent_format(), encode }
+    }
+
+    fn frame(ms: i64) -> AudioUnit {
+        AudioUnit { pts: MediaTime::from_millis(ms), data: Bytes::from_static(b"aac") }
+    }
+
+    /// `v` and `a` with their times, for each unit that is fed.
+    fn fed(commands: &[Command]) -> Vec<(char, i64)> {
+        let name = |c: &Command| match c {
+            Command::Feed { unit, .. } => Some(('v', unit.pts.millis())),
+            Command::FeedAudio(unit) => Some(('a', unit.pts.millis())),
+            _ => None,
+        };
+        commands.iter().filter_map(name).collect()
+    }
+
+    #[test]
+    fn pictures_that_hang_are_seen_although_audio_flows() {
+        let mut e = encoding();
+        e.set_audio(Some(sound(true)), at(0));
+        for ms in (0..5000).step_by(100) {
+            e.push(&unit(ms, ms == 0), false, MediaTime::ZERO, at(ms as u64));
+            e.push_audio(&frame(ms), MediaTime::ZERO, at(ms as u64));
+            assert!(e.audio_output(MediaTime::from_millis(ms)));
+        }
+        assert!(e.handle_timeout(at(5000)).unwrap().contains("360p"));
+    }
+
+    #[test]
+    fn audio_that_hangs_is_seen_although_pictures_flow_unless_it_is_only_measured() {
+        for (encode, hangs) in [(true, true), (false, false)] {
+            let mut e = encoding();
+            e.set_audio(Some(sound(encode)), at(0));
+            for ms in (0..5000).step_by(100) {
+                e.push(&unit(ms, ms == 0), false, MediaTime::ZERO, at(ms as u64));
+                assert!(e.output(0, MediaTime::from_millis(ms)));
+                e.push_audio(&frame(ms), MediaTime::ZERO, at(ms as u64));
+            }
+            assert_eq!(e.poll_timeout(), hangs.then_some(at(5000)));
+            assert_eq!(e.handle_timeout(at(5000)).is_some_and(|r| r.contains("audio")), hangs);
+        }
+    }
+
+    #[test]
+    fn a_stream_without_pictures_has_a_process_for_its_audio() {
+        let mut e = Encoding::for_audio();
+        e.start(at(0));
+        assert!(!e.is_running(), "nothing to do yet");
+        e.set_audio(Some(sound(true)), at(0));
+        e.push_audio(&frame(0), MediaTime::ZERO, at(0));
+        let first = commands(&mut e);
+        assert!(matches!(first[..], [Command::Start { source: None, .. }, Command::StartAudio(_), Command::FeedAudio(_)]));
+        assert_eq!(e.handle_timeout(at(60_000)), None, "a source that stalls is no hang");
+        for ms in (100..10_000).step_by(100) {
+            e.push_audio(&frame(ms), MediaTime::from_millis(ms - 3000), at(ms as u64));
+        }
+        commands(&mut e);
+        assert!(e.died(at(10_000)));
+        let again = fed(&commands(&mut e));
+        assert_eq!((again.first(), again.last()), (Some(&('a', 6700)), Some(&('a', 9900))));
+    }
+
+    #[test]
+    fn a_new_process_is_fed_pictures_and_audio_side_by_side() {
+        let mut e = encoding();
+        e.start(at(0));
+        e.set_audio(Some(sound(true)), at(0));
+        for ms in (0..1000).step_by(100) {
+            e.push_audio(&frame(ms + 50), MediaTime::ZERO, at(0));
+            e.push(&unit(ms, ms == 0), ms == 0, MediaTime::ZERO, at(0));
+        }
+        let first = commands(&mut e);
+        assert!(e.died(at(1000)));
+        let again = commands(&mut e);
+        assert!(matches!(again[..2], [Command::Start { source: Some(_), .. }, Command::StartAudio(_)]));
+        let by_time = |mut f: Vec<(char, i64)>| {
+            f.sort_by_key(|(_, ms)| *ms);
+            f
+        };
+        assert_eq!(fed(&again), by_time(fed(&first)));
+    }
+
+    #[test]
+    fn another_source_begins_anew_in_the_same_process() {
+        let mut e = encoding();
+        e.start(at(0));
+        e.set_audio(Some(sound(false)), at(0));
+        e.push_audio(&frame(0), MediaTime::ZERO, at(0));
+        e.set_audio(Some(sound(false)), at(0));
+        assert_eq!(commands(&mut e).len(), 3, "the same one goes on");
+        e.set_audio(Some(sound(true)), at(0));
+        assert_eq!(commands(&mut e), [Command::StartAudio(sound(true))]);
+        e.died(at(0));
+        assert_eq!(fed(&commands(&mut e)), [], "frames of the old one are of no use");
+    }
+
+    #[test]
+    fn a_drained_process_is_followed_by_one_for_the_audio_that_goes_on() {
+        let mut e = Encoding::for_audio();
+        e.set_audio(Some(sound(true)), at(0));
+        e.drain(at(10));
+        e.set_audio(Some(sound(true)), at(20));
+        e.push_audio(&frame(20), MediaTime::ZERO, at(20));
+        commands(&mut e);
+        e.go_on(at(30));
+        assert!(commands(&mut e).is_empty(), "not before");
+        e.drained();
+        e.go_on(at(30));
+        assert_eq!(fed(&commands(&mut e)), [('a', 20)]);
+    }
+
+    #[test]
+    fn audio_that_fails_is_tried_again_later_and_costs_no_picture() {
+        let mut e = encoding();
+        e.start(at(0));
+        e.set_audio(Some(sound(true)), at(0));
+        e.push_audio(&frame(0), MediaTime::ZERO, at(0));
+        commands(&mut e);
+        e.audio_failed(at(100));
+        e.push_audio(&frame(100), MediaTime::ZERO, at(100));
+        assert!(commands(&mut e).is_empty() && e.is_running());
+        assert_eq!(e.poll_timeout(), Some(at(1100)));
+        assert_eq!(e.handle_timeout(at(1100)), None);
+        assert_eq!(fed(&commands(&mut e)), [('a', 0), ('a', 100)]);
     }
 
     #[test]

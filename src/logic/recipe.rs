@@ -9,6 +9,7 @@ use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
 
 use super::ladder::Rung;
 use super::model::VideoFormat;
+use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
 
 macro_rules! template {
@@ -30,11 +31,19 @@ pub const SCALE: Template = template!("scale-sw.gst");
 /// One rung.
 pub const RUNG: Template = template!("rung-h264-sw.gst");
 
+/// The publisher's AAC to samples.
+pub const AUDIO_DECODE: Template = template!("audio-decode.gst");
+/// Behind it: re-encoded.
+pub const AUDIO_ENCODE: Template = template!("audio-encode.gst");
+/// Or only measured.
+pub const AUDIO_MEASURE: Template = template!("audio-measure.gst");
+
 /// The test picture.
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 7] = [DECODE, DEINTERLACE, FAN_OUT, HALVE, SCALE, RUNG, PICTURE];
+pub const ALL: [Template; 10] =
+    [DECODE, DEINTERLACE, FAN_OUT, HALVE, SCALE, RUNG, AUDIO_DECODE, AUDIO_ENCODE, AUDIO_MEASURE, PICTURE];
 
 /// The ladder that is used when none is configured.
 pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
@@ -47,6 +56,23 @@ pub const GATE: Name = Name("gate", 0);
 const DECODED: Name = Name("decoded", 0);
 /// The appsinks are `rung0`, `rung1`, ... in the order of the plan.
 pub const SINK: &str = "rung";
+
+/// The element that takes frames of audio.
+pub const SOUND: &str = "sound";
+/// Decoded audio passes its sink pad, in the source's rate and channels.
+pub const HEARD: &str = "heard";
+/// The element that mixes more than two channels.
+pub const MIX: &str = "mix";
+/// What is encoded passes its sink pad.
+pub const LEVEL: &str = "level";
+/// The appsink of re-encoded audio.
+pub const FRAMES: &str = "frames";
+
+/// Rate of re-encoded audio, samples per second; `audio-encode.gst` has it too.
+pub const AUDIO_RATE: u32 = 48_000;
+
+/// Compressed audio in front of its decoder: over a second at 320 kbit/s, or 10 s of most audio.
+const AUDIO_QUEUE_BYTES: u64 = 64_000;
 
 /// Compressed bytes in front of the decoder: one second at 16 Mbit/s, twice the highest rate that is passed through by default.
 const QUEUE_BYTES: u64 = 2_000_000;
@@ -313,6 +339,22 @@ fn encode(from: Name, index: usize, rung: &Rung, preset: Preset, threads: u64) -
     ])?)
 }
 
+/// The text of the pipeline of one stream's audio. Its names are [`SOUND`], [`HEARD`], and where it is encoded [`MIX`], [`LEVEL`] and [`FRAMES`].
+///
+/// # Errors
+/// [`RecipeError`] when a number of the plan is outside its range.
+pub fn audio(plan: &AudioPlan) -> Result<String, RecipeError> {
+    let decode = AUDIO_DECODE.fill(&[("queue_bytes", Value::Number(AUDIO_QUEUE_BYTES))])?;
+    let rest = match &plan.encode {
+        Some(encode) => {
+            let rate = within("audio bits per second", encode.bits_per_second.into(), 32_000, 320_000)?;
+            AUDIO_ENCODE.fill(&[("bits_per_second", Value::Number(rate))])?
+        }
+        None => AUDIO_MEASURE.fill(&[])?,
+    };
+    Ok(format!("{decode} ! {rest}"))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -396,6 +438,21 @@ mod tests {
         assert!(pipeline(&format(1920, 1080), &[], &SOFTWARE).is_err());
         assert!("veryfast ! filesink".parse::<Preset>().is_err());
         assert_eq!("fast".parse::<Preset>().unwrap(), Preset::Fast);
+    }
+
+    #[test]
+    fn audio_is_encoded_or_only_measured() {
+        use crate::logic::sound::AudioEncode;
+        let plan = |bits: Option<u32>| AudioPlan {
+            source: crate::cmaf::aac::silent_format(),
+            encode: bits.map(|bits_per_second| AudioEncode { bits_per_second, target: None }),
+        };
+        let text = audio(&plan(Some(128_000))).unwrap();
+        assert!(text.contains("avdec_aac") && text.contains("avenc_aac bitrate=128000 ! appsink name=frames"), "{text}");
+        assert!(text.contains(&format!("rate={AUDIO_RATE},channels=2 ")), "{text}");
+        let text = audio(&plan(None)).unwrap();
+        assert!(text.contains("avdec_aac") && !text.contains("avenc_aac"), "{text}");
+        assert!(matches!(audio(&plan(Some(1))), Err(RecipeError::Range { .. })));
     }
 
     #[test]

@@ -302,6 +302,11 @@ impl Timeline {
         self.new_video.as_ref().or(self.video.as_ref())
     }
 
+    /// The source's current audio format.
+    pub fn audio_format(&self) -> Option<&AudioFormat> {
+        self.new_audio.as_ref().or(self.audio.as_ref())
+    }
+
     /// Presentation end of the latest picture (or audio frame).
     pub fn end(&self) -> MediaTime {
         self.latest

@@ -29,6 +29,12 @@ struct OfRung {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfMeasure {
+    stream: String,
+    kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOperation {
     operation: &'static str,
     result: &'static str,
@@ -67,6 +73,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     let Sources { statuses, rtmp, store, spool, replication } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
+    loudness(&mut registry, statuses);
     rungs(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
     operations(&mut registry, store);
@@ -105,6 +112,24 @@ fn streams(registry: &mut Registry, statuses: &[Status]) {
     }
     registry.register("codec_restarts", "Codec processes of the session that died or hung", restarts);
     registry.register("input_video_bits_per_second", "Measured rate of the source's video", bitrate);
+}
+
+fn loudness(registry: &mut Registry, statuses: &[Status]) {
+    let lufs = Family::<OfMeasure, Gauge<f64, AtomicU64>>::default();
+    let gain = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
+    for s in statuses {
+        let Some(l) = s.input.audio.as_ref().and_then(|a| a.loudness.as_ref()) else { continue };
+        for (kind, value) in [("integrated", l.integrated_lufs), ("short_term", l.short_term_lufs)] {
+            if let Some(value) = value {
+                lufs.get_or_create(&OfMeasure { stream: s.id.clone(), kind }).set(value);
+            }
+        }
+        if let Some(db) = l.gain_db {
+            gain.get_or_create(&OfStream { stream: s.id.clone() }).set(db);
+        }
+    }
+    registry.register("audio_loudness_lufs", "Loudness of the source's audio, by ITU-R BS.1770", lufs);
+    registry.register("audio_gain_decibels", "What is added to the audio where its loudness is corrected", gain);
 }
 
 fn rungs(registry: &mut Registry, statuses: &[Status]) {

@@ -2,6 +2,7 @@
 
 mod clip;
 mod process;
+mod sound;
 
 use bytes::Bytes;
 use clip::Clip;

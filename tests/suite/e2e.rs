@@ -7,3 +7,4 @@ mod ladder;
 mod players;
 mod reconnect;
 mod secrets;
+mod sound;

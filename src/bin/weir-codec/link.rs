@@ -11,10 +11,12 @@ use std::sync::{Arc, Mutex};
 
 use bytes::{Bytes, BytesMut};
 use weir::link::wire::{self, FromCodec, ToCodec, WireError};
+use weir::logic::sound::AudioPlan;
 
 use crate::inventory;
 use crate::log;
 use crate::pipeline::{Stream, Unit};
+use crate::sound::Sound;
 use crate::tap::lock;
 
 /// Streams in one process: far above any `streams_per_codec` that a device can encode, and a bound for a supervisor gone wrong.
@@ -38,6 +40,9 @@ pub enum LinkError {
     /// A message about a stream that was never started.
     #[error("message about stream {0}, which was not started")]
     NoStream(u32),
+    /// What cannot be a frame of AAC.
+    #[error("frame of audio of {0} bytes")]
+    AudioFrame(usize),
     /// A second start of a running stream.
     #[error("stream {0} is running already")]
     Running(u32),
@@ -76,7 +81,7 @@ impl Outbox {
 pub fn serve(mut socket: UnixStream) -> Result<(), LinkError> {
     let out = Arc::new(Outbox { socket: Mutex::new((socket.try_clone()?, BytesMut::new())) });
     out.send(&FromCodec::Hello { version: wire::VERSION, gstreamer: inventory::version() }, &[]);
-    let mut server = Server { out, streams: BTreeMap::new(), greeted: false };
+    let mut server = Server { out, streams: BTreeMap::new(), sounds: BTreeMap::new(), greeted: false };
     let mut input = BytesMut::new();
     let mut chunk = vec![0; READ_BYTES];
     loop {
@@ -97,6 +102,8 @@ struct Server {
     out: Arc<Outbox>,
     /// `None`: ended or failed, so that what the supervisor sent before it knew is let go.
     streams: BTreeMap<u32, Option<Stream>>,
+    /// Likewise their audio.
+    sounds: BTreeMap<u32, Option<Sound>>,
     greeted: bool,
 }
 
@@ -125,13 +132,54 @@ impl Server {
                     stream.push(Unit { pts, dts, idr, cut, data: payload });
                 }
             }
-            ToCodec::End { stream } => {
-                let slot = self.streams.get_mut(&stream).ok_or(LinkError::NoStream(stream))?;
-                if let Some(stream) = slot.take() {
-                    stream.end();
+            ToCodec::StartAudio { stream, plan } => self.start_audio(stream, &plan),
+            ToCodec::Audio { .. } if !wire::is_aac_frame(&payload) => return Err(LinkError::AudioFrame(payload.len())),
+            ToCodec::Audio { stream, pts } => {
+                let slot = self.sounds.get(&stream).ok_or(LinkError::NoStream(stream))?;
+                if let Some(sound) = slot {
+                    sound.push(pts, payload);
                 }
             }
+            ToCodec::End { stream } => self.end(stream)?,
             ToCodec::Probe => self.out.send(&FromCodec::Inventory(inventory::take()), &[]),
+        }
+        Ok(())
+    }
+
+    /// Audio of another source takes the place of what runs, which gives out all that it has first.
+    fn start_audio(&mut self, stream: u32, plan: &AudioPlan) {
+        if let Some(old) = self.sounds.get_mut(&stream) {
+            if let Some(old) = old.take() {
+                old.end();
+            }
+            self.out.send(&FromCodec::AudioEnded { stream }, &[]);
+        }
+        let started = if self.sounds.values().flatten().count() >= MAX_STREAMS {
+            Err(format!("{MAX_STREAMS} streams have audio"))
+        } else {
+            Sound::start(stream, plan, self.out.clone())
+        };
+        let started = started.map_err(|reason| {
+            log(&format!("stream {stream}: audio: {reason}"));
+            self.out.send(&FromCodec::AudioFailed { stream, reason }, &[]);
+        });
+        self.sounds.insert(stream, started.ok());
+    }
+
+    /// Audio first: it is out within milliseconds, and the answer is that of the pictures.
+    fn end(&mut self, stream: u32) -> Result<(), LinkError> {
+        let sound = self.sounds.get_mut(&stream);
+        let only_sound = sound.is_some() && !self.streams.contains_key(&stream);
+        if let Some(sound) = sound.and_then(Option::take) {
+            sound.end();
+        }
+        if only_sound {
+            self.out.send(&FromCodec::Ended { stream }, &[]);
+            return Ok(());
+        }
+        let slot = self.streams.get_mut(&stream).ok_or(LinkError::NoStream(stream))?;
+        if let Some(stream) = slot.take() {
+            stream.end();
         }
         Ok(())
     }

@@ -7,11 +7,16 @@
 //! does not start.
 
 mod beat;
+mod downmix;
 mod inventory;
+mod leveller;
 mod link;
+mod meter;
 mod picture;
 mod pipeline;
+mod sample_clock;
 mod sandbox;
+mod sound;
 mod tap;
 mod ticks;
 

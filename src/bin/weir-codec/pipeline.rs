@@ -16,10 +16,10 @@ use crate::tap::{self, lock};
 use crate::{log, ticks};
 
 /// Warnings of one stream that go to the log: a broken source makes one for each picture.
-const MAX_WARNINGS: u32 = 20;
+pub const MAX_WARNINGS: u32 = 20;
 
 /// Our own message on the bus, and its field.
-const FINISH: &str = "weir-finish";
+pub const FINISH: &str = "weir-finish";
 const FINISH_REASON: &str = "reason";
 
 /// Longest reason that is sent to the supervisor, characters.
@@ -69,12 +69,7 @@ impl Stream {
         let over = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { stream, pipeline: pipeline.clone(), over: over.clone(), out };
         let bus = pipeline.bus().ok_or("the pipeline has no bus")?;
-        if pipeline.set_state(gst::State::Playing).is_err() {
-            let reason = bus.pop_filtered(&[MessageType::Error]).map_or("no reason given".into(), |m| describe(&m));
-            // Nothing runs yet, so this cannot hang.
-            let _ = pipeline.set_state(gst::State::Null);
-            return Err(format!("the pipeline does not start: {reason}"));
-        }
+        play(&pipeline, &bus)?;
         let spawned = std::thread::Builder::new().name(format!("bus {stream}")).spawn({
             let bus = bus.clone();
             move || watcher.watch(&bus)
@@ -186,12 +181,29 @@ fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
     let preset = preset.parse().map_err(|e: recipe::RecipeError| e.to_string())?;
     let software = Software { preset, threads: *threads, decoder_threads: plan.decoder_threads };
     let text = recipe::pipeline(&plan.source, &plan.rungs, &software).map_err(|e| e.to_string())?;
-    let element = gst::parse::launch_full(&text, None, gst::ParseFlags::FATAL_ERRORS)
+    launch(&text)
+}
+
+/// Starts a pipeline, or says why it does not start.
+pub fn play(pipeline: &gst::Pipeline, bus: &gst::Bus) -> Result<(), String> {
+    if pipeline.set_state(gst::State::Playing).is_ok() {
+        return Ok(());
+    }
+    let reason = bus.pop_filtered(&[MessageType::Error]).map_or("no reason given".into(), |m| describe(&m));
+    // Nothing runs yet, so this cannot hang.
+    let _ = pipeline.set_state(gst::State::Null);
+    Err(format!("the pipeline does not start: {reason}"))
+}
+
+/// The pipeline of a recipe's text.
+pub fn launch(text: &str) -> Result<gst::Pipeline, String> {
+    let element = gst::parse::launch_full(text, None, gst::ParseFlags::FATAL_ERRORS)
         .map_err(|e| format!("the pipeline cannot be built here: {e}"))?;
     element.downcast().map_err(|_| "the text is no pipeline".to_owned())
 }
 
-fn element<T: IsA<gst::Element>>(pipeline: &gst::Pipeline, name: &str) -> Result<T, String> {
+/// An element by its name.
+pub fn element<T: IsA<gst::Element>>(pipeline: &gst::Pipeline, name: &str) -> Result<T, String> {
     pipeline.by_name(name).and_then(|e| e.downcast().ok()).ok_or_else(|| format!("the pipeline has no {name}"))
 }
 

@@ -8,6 +8,7 @@ mod publishing;
 mod recorder;
 mod shelf;
 mod slate;
+mod sound;
 mod status;
 mod tracks;
 
@@ -18,29 +19,27 @@ use std::time::Duration;
 use bytes::Bytes;
 
 pub use shelf::{HEARTBEAT, Put, Written};
-pub use status::{AudioInput, Input, Playback, RungStatus, Status, VideoInput};
+pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
-use super::audio::AudioTrack;
 use super::encoding::{Command, Encoding};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
-use super::model::{
-    AudioFormat, AudioUnit, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit,
-};
+use super::model::{AudioFormat, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
 use super::packet::{Metadata, Packet};
 use super::pathway::Pathways;
 use super::playlist::{self, Window};
 use super::publish::Queue;
 use super::slate::Clip;
 use super::state::Announced;
-use super::time::{MediaTime, Timescale, UnixMillis};
+use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
 use recorder::Recorder;
 use shelf::Shelf;
 use slate::Pause;
+use sound::Sound;
 use tracks::{Role, TrackState};
 
 /// Everything a session is given.
@@ -76,6 +75,8 @@ pub struct Setup {
     pub pathways: Pathways,
     /// What is sent while the publisher is away (rules.md 8); `None`: playlists wait.
     pub slate: Option<Arc<Clip>>,
+    /// Loudness that audio is brought to, centi-LUFS; `None`: it stays as it is.
+    pub loudness_target: Option<i32>,
 }
 
 /// The writer of a session, as its marks and its checkpoint name it (rules.md 18).
@@ -103,12 +104,6 @@ const MAX_PROBING: usize = 2400;
 
 /// And their bytes: 10 s at 50 Mbit/s.
 const MAX_PROBING_BYTES: usize = 64 << 20;
-
-/// Longest AAC frame: 6144 bits per channel (ISO/IEC 14496-3, 4.5.3), 8 channels, rounded up.
-const MAX_AUDIO_FRAME: usize = 8192;
-
-/// Runs of audio remembered: of the 1024 places within a frame a new one finds a free one at once.
-const MAX_AUDIO_RUNS: usize = 256;
 
 /// Both clocks, read by the shell.
 #[derive(Debug, Clone, Copy)]
@@ -184,9 +179,7 @@ pub struct Stream {
     decision: Option<Decision>,
     anchor: Option<UnixMillis>,
     tracks: Vec<TrackState>,
-    audio: Option<AudioTrack>,
-    /// Earlier runs of audio, see [`AudioTrack::beside`].
-    audio_runs: VecDeque<(Timescale, i64)>,
+    sound: Sound,
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
@@ -203,7 +196,6 @@ pub struct Stream {
     over: bool,
     /// The manifests were told to say that it is over.
     end_due: bool,
-    warned_audio: bool,
 }
 
 impl Stream {
@@ -229,8 +221,7 @@ impl Stream {
             decision: None,
             anchor: None,
             tracks: Vec::new(),
-            audio: None,
-            audio_runs: VecDeque::new(),
+            sound: Sound::default(),
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
@@ -243,7 +234,6 @@ impl Stream {
             ended: false,
             over: false,
             end_due: false,
-            warned_audio: false,
             keys,
             setup,
         };
@@ -306,10 +296,7 @@ impl Stream {
         match packet {
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
-            Packet::AudioConfig(asc) => match aac::read_config(&asc) {
-                Ok(format) => self.timeline.audio_config(format, now.mono),
-                Err(e) => self.warn_audio(&e),
-            },
+            Packet::AudioConfig(asc) => self.audio_config(&asc, now),
             Packet::Video { time, composition, data, .. } => match h264::is_idr(&data) {
                 Ok(idr) => {
                     let events = self.timeline.video(time, composition, idr, data, now.mono);
@@ -317,7 +304,8 @@ impl Stream {
                 }
                 Err(e) => self.warn(format!("access unit dropped: {e}")),
             },
-            Packet::Audio { data, .. } if data.len() > MAX_AUDIO_FRAME => {
+            Packet::Audio { .. } if self.sound.is_left_out() => {}
+            Packet::Audio { data, .. } if data.len() > aac::MAX_FRAME_BYTES => {
                 self.warn("audio frame dropped: longer than AAC allows".into())
             }
             Packet::Audio { time, data } => {
@@ -333,13 +321,6 @@ impl Stream {
         match h264::read_record(avcc, claimed) {
             Ok(format) => self.timeline.video_config(format, now.mono),
             Err(e) => self.outputs.push_back(Output::Refuse(e.to_string())),
-        }
-    }
-
-    fn warn_audio(&mut self, e: &aac::AacError) {
-        if !self.warned_audio {
-            self.warned_audio = true;
-            self.warn(format!("audio left out: {e}"));
         }
     }
 
@@ -526,6 +507,7 @@ impl Stream {
         for track in self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_))) {
             track.packager.restart();
         }
+        self.restart_sound();
         self.early.clear();
         if !self.encoding.as_ref().is_some_and(Encoding::is_running) {
             self.after_drain(now);
@@ -534,14 +516,17 @@ impl Stream {
 
     /// Nothing more comes from the encoders of the closed run.
     fn after_drain(&mut self, now: Now) {
+        self.drain_sound();
         for i in 0..self.tracks.len() {
-            if matches!(self.tracks[i].role, Role::Rung(_)) {
+            if matches!(self.tracks[i].role, Role::Rung(_) | Role::Audio) {
                 let out = self.tracks[i].packager.flush();
                 self.packaged(i, out);
             }
         }
         if let Some((format, rungs)) = self.next_run.take() {
             self.start_run(format, rungs, now);
+        } else if let Some(e) = self.encoding.as_mut().filter(|_| self.lifecycle.is_live()) {
+            e.go_on(now.mono);
         }
     }
 
@@ -552,12 +537,7 @@ impl Stream {
                 Event::Decided(decision) => self.decided(*decision, now),
                 Event::Cut(cut) => self.cut(&cut, now),
                 Event::Video { unit, cut } => self.unit(unit, cut, now),
-                Event::Audio(unit) => {
-                    self.facts.audio.push(unit.pts, unit.data.len(), now.mono);
-                    if let Some(audio) = &mut self.audio {
-                        audio.push(unit);
-                    }
-                }
+                Event::Audio(unit) => self.audio_unit(unit, now),
                 Event::Horizon(horizon) => self.release_audio(horizon),
                 Event::Closed { end, dropped } => self.closed(end, dropped, now),
                 Event::Refused(reason) => self.outputs.push_back(Output::Refuse(reason)),
@@ -634,9 +614,7 @@ impl Stream {
         self.window = Some(window.continued(self.setup.past.from.clone()));
         let start = decision.cuts.first().map_or(MediaTime::ZERO, |c| c.start);
         let cuts = decision.cuts.clone();
-        let silent = decision.audio.is_none();
-        let format = decision.audio.clone().unwrap_or_else(aac::silent_format);
-        self.audio = Some(AudioTrack::new(format, silent, start));
+        self.begin_sound(decision.audio.as_ref(), start, now);
         self.decision = Some(decision);
         for cut in &cuts {
             self.cut(cut, now);
@@ -665,7 +643,7 @@ impl Stream {
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
-            self.begin_era(cut, end);
+            self.begin_era(cut, end, now);
         }
         for i in 0..self.tracks.len() {
             if cut.discontinuity {
@@ -680,10 +658,14 @@ impl Stream {
         }
     }
 
+    /// Start of the oldest segment that a new codec process would have to make; `newest` when none is missing (rules.md 24).
+    fn keep_from(&self, newest: MediaTime) -> MediaTime {
+        self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_unmade().map_or(newest, |(_, start)| start))
+    }
+
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
-        let keep_from =
-            self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_unmade().map_or(unit.pts, |(_, start)| start));
+        let keep_from = self.keep_from(unit.pts);
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
             e.push(&unit, cut, keep_from, now.mono);
         }
@@ -699,32 +681,8 @@ impl Stream {
         }
     }
 
-    fn release_audio(&mut self, horizon: MediaTime) {
-        let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) else { return };
-        let frames = self.audio.as_mut().map(|a| a.release(horizon)).unwrap_or_default();
-        for frame in frames {
-            self.push_sample(track, frame.start, true, frame.data);
-        }
-    }
-
-    /// Ends the run of audio at `end`; gives what belongs behind it.
-    fn finish_audio(&mut self, end: MediaTime) -> Vec<AudioUnit> {
-        let Some(audio) = self.audio.take() else { return Vec::new() };
-        if self.audio_runs.len() >= MAX_AUDIO_RUNS {
-            self.audio_runs.pop_front();
-        }
-        self.audio_runs.push_back(audio.place_in_frame());
-        let (frames, behind) = audio.finish(end);
-        if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Audio) {
-            for frame in frames {
-                self.push_sample(track, frame.start, true, frame.data);
-            }
-        }
-        behind
-    }
-
     fn closed(&mut self, end: MediaTime, dropped: bool, now: Now) {
-        self.finish_audio(end);
+        self.end_sound(end);
         if let Some(window) = &mut self.window {
             if dropped {
                 window.drop_open();
@@ -740,6 +698,10 @@ impl Stream {
             }
         }
         let draining = self.encoding.as_mut().is_some_and(|e| e.drain(now.mono));
+        if !draining {
+            self.drain_sound();
+        }
+        let audio_is_late = self.sound.rendition.is_pending();
         for i in 0..self.tracks.len() {
             let track = &mut self.tracks[i];
             if dropped {
@@ -747,7 +709,12 @@ impl Stream {
             } else {
                 track.packager.close(end);
             }
-            if !(draining && matches!(track.role, Role::Rung(_))) {
+            let late = match track.role {
+                Role::Rung(_) => draining,
+                Role::Audio => audio_is_late,
+                Role::Source | Role::NotProduced => false,
+            };
+            if !late {
                 let out = track.packager.flush();
                 self.packaged(i, out);
             }

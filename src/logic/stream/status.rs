@@ -81,6 +81,17 @@ pub struct AudioInput {
     pub rate: u32,
     pub channels: u8,
     pub bitrate: Option<u64>,
+    pub reencoded: bool,
+    pub loudness: Option<LoudnessInput>,
+}
+
+/// How loud it is, by ITU-R BS.1770.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct LoudnessInput {
+    pub integrated_lufs: Option<f64>,
+    pub short_term_lufs: Option<f64>,
+    pub gain_db: Option<f64>,
 }
 
 /// One track.
@@ -129,11 +140,18 @@ impl Stream {
             b_frames: self.facts.has_b_frames(),
         });
         let has_audio = self.facts.audio.rate_milli().is_some() && !self.is_slate();
-        let audio = has_audio.then(|| self.audio_format()).map(|a| AudioInput {
+        let source = self.timeline.audio_format().cloned();
+        let audio = source.filter(|_| has_audio).map(|a| AudioInput {
             codec: a.codec,
             rate: a.rate.hz(),
             channels: a.channels,
             bitrate: self.facts.audio.bitrate(),
+            reencoded: self.sound.is_reencoded(),
+            loudness: self.sound.loudness.map(|l| LoudnessInput {
+                integrated_lufs: l.integrated.map(|v| f64::from(v) / 100.0),
+                short_term_lufs: l.short_term.map(|v| f64::from(v) / 100.0),
+                gain_db: l.gain.map(|v| f64::from(v / 10) / 100.0),
+            }),
         });
         let rungs: Vec<RungStatus> = self.tracks.iter().map(|t| self.rung_status(t)).collect();
         Status {
@@ -178,13 +196,9 @@ impl Stream {
     fn warnings(&self, has_audio: bool) -> Vec<String> {
         let mut out = Vec::new();
         let advice = self.facts.gop_advice().filter(|_| !self.is_slate());
-        if let Some(d) = &self.decision {
-            if let Some(reason) = d.reason.as_ref().filter(|_| advice.is_none()) {
-                out.push(reason.clone());
-            }
-            if d.video.is_some() && !has_audio && !self.is_slate() {
-                out.push("no audio: silence is sent in its place".into());
-            }
+        out.extend(self.decision.as_ref().and_then(|d| d.reason.clone()).filter(|_| advice.is_none()));
+        if !self.is_slate() {
+            out.extend(self.audio_warnings(has_audio));
         }
         out.extend(advice);
         if self.queue.is_away() {
@@ -210,7 +224,8 @@ impl Stream {
             Role::Rung(_) | Role::NotProduced => "encoded",
             Role::Audio => "audio",
         };
-        let meter = if t.role == Role::Audio { &self.facts.audio } else { &t.meter };
+        let copied = t.role == Role::Audio && !self.sound.is_reencoded();
+        let meter = if copied { &self.facts.audio } else { &t.meter };
         RungStatus {
             name: t.name.to_string(),
             kind,

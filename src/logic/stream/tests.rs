@@ -7,6 +7,7 @@ use proptest::prelude::*;
 mod paused;
 mod recorded;
 mod sim;
+mod sounded;
 
 use super::*;
 use crate::cmaf::fragment;
@@ -46,6 +47,7 @@ struct World {
     notes: Vec<String>,
     over: bool,
     encoder: Encoder,
+    voice: sounded::Voice,
     refused: Option<String>,
 }
 
@@ -79,6 +81,7 @@ fn setup() -> Setup {
         utc_timing: None,
         pathways: Default::default(),
         slate: None,
+        loudness_target: None,
     }
 }
 
@@ -101,6 +104,7 @@ impl World {
             notes: Vec::new(),
             over: false,
             encoder: Encoder { delay: 12, ..Encoder::default() },
+            voice: Default::default(),
             refused: None,
         }
     }
@@ -180,6 +184,9 @@ impl World {
     }
 
     fn codec(&mut self, command: Command) {
+        if matches!(command, Command::StartAudio(_) | Command::FeedAudio(_) | Command::Start { .. } | Command::Kill { .. }) {
+            self.voice(command.clone());
+        }
         let e = &mut self.encoder;
         match command {
             Command::Start { rungs, .. } => {
@@ -189,6 +196,7 @@ impl World {
                 let first = e.fed.is_empty() && !e.configured;
                 e.fed.push((unit.pts, cut || first));
             }
+            Command::StartAudio(_) | Command::FeedAudio(_) => {}
             Command::Drain => e.draining = true,
             Command::Kill { .. } => *e = Encoder { starts: e.starts, delay: e.delay, dead: true, ..Encoder::default() },
         }
@@ -196,6 +204,7 @@ impl World {
 
     /// Lets the encoder give what it has.
     fn encode(&mut self) {
+        self.speak(self.inside());
         let now = self.now();
         let keep = if self.encoder.draining { 0 } else { self.encoder.delay };
         while self.encoder.fed.len() > keep && !self.encoder.dead {

@@ -4,15 +4,15 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::{Output, Stream};
+use super::{Now, Output, Stream};
 use crate::cmaf::fragment::{FragmentError, Sample, Segment};
 use crate::cmaf::init;
 use crate::cmaf::packager::{self, Kind, Packager};
-use crate::logic::audio::AudioTrack;
 use crate::logic::facts::Meter;
 use crate::logic::ladder::Rung;
 use crate::logic::model::{ObjectKey, TrackName, VideoFormat};
 use crate::logic::playlist::{Format, Init, Placed, Track};
+use crate::logic::sound::BITS_PER_SECOND;
 use crate::logic::state::Announced;
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::{Cut, Decision};
@@ -136,9 +136,10 @@ impl Stream {
                 u64::from(rung.max_kbps) * 1000,
             ));
         }
-        // Copied AAC is near constant in rate; 128 kbit/s is what OBS starts with.
-        let audio_bitrate = self.metadata.audio_bitrate.unwrap_or(0).max(128_000);
-        let audio = decision.audio.clone().unwrap_or_else(crate::cmaf::aac::silent_format);
+        let audio = self.published_audio(decision.audio.as_ref());
+        // Copied AAC is near constant in rate; 128 kbit/s is what OBS starts with, and what is made here.
+        let copied = self.metadata.audio_bitrate.filter(|_| decision.audio.as_ref() == Some(&audio));
+        let audio_bitrate = copied.unwrap_or(0).max(BITS_PER_SECOND.into());
         if let Ok(name) = "audio".parse() {
             tracks.push(TrackState::new(name, Role::Audio, Format::Audio(audio), audio_bitrate));
         }
@@ -181,28 +182,20 @@ impl Stream {
     }
 
     /// A discontinuity: formats that changed take effect here, and what was before ends at `end`.
-    pub(super) fn begin_era(&mut self, cut: &Cut, end: MediaTime) {
-        let behind = self.finish_audio(end);
-        let silent = cut.audio.is_none() && !self.facts.audio.is_known();
-        let format = cut.audio.clone().unwrap_or_else(|| self.audio_format());
-        let track = AudioTrack::new(format, silent, cut.start).beside(self.audio_runs.make_contiguous());
-        let audio = self.audio.insert(track);
-        if cut.audio.is_none() {
-            for unit in behind {
-                audio.push(unit);
-            }
-        }
+    pub(super) fn begin_era(&mut self, cut: &Cut, end: MediaTime, now: Now) {
+        self.turn_era(cut, end, now);
+        let audio = cut.audio.as_ref().map(|source| self.published_audio(Some(source)));
         for i in 0..self.tracks.len() {
             let track = &mut self.tracks[i];
             // Behind another writer, whatever was announced has no init segment of this writer yet.
             let fresh = track.inits.is_empty().then(|| track.expected.clone());
             let changed = match track.role {
                 Role::Source => cut.video.clone().map(Format::Video).or(fresh),
-                Role::Audio => cut.audio.clone().map(Format::Audio).or(fresh),
+                Role::Audio => audio.clone().map(Format::Audio).or(fresh),
                 Role::Rung(_) | Role::NotProduced => track.pending.take(),
             };
             if let Some(format) = changed {
-                if track.role == Role::Audio {
+                if track.role == Role::Audio && format.timescale() != track.format().timescale() {
                     let old = std::mem::replace(&mut track.packager, Packager::new(Kind::Audio, format.timescale()));
                     self.retire(i, old, end);
                 }

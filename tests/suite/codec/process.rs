@@ -145,6 +145,11 @@ impl Codec {
         let _ = self.socket.write_all(bytes);
     }
 
+    /// The way in, for another thread.
+    pub fn writer(&self) -> UnixStream {
+        self.socket.try_clone().unwrap()
+    }
+
     pub fn greet(&mut self) {
         let (hello, _) = self.receive().unwrap();
         assert!(matches!(hello, FromCodec::Hello { version: wire::VERSION, .. }), "{hello:?}");

@@ -60,8 +60,6 @@ struct Store {
     objects: BTreeMap<String, Bytes>,
     /// Given up for deletion.
     doomed: BTreeSet<String>,
-    /// Some audio has no canned silence: holes stay.
-    no_silence: bool,
     latency: u64,
     fail: u8,
     operations: u64,
@@ -110,7 +108,14 @@ struct Codec {
     /// Another level in the parameter sets.
     other: bool,
     starts: usize,
+    /// Its audio, if it has any, is encoded, or only measured.
+    encodes: Option<bool>,
+    /// Presentation times of frames.
+    sound: VecDeque<i64>,
 }
+
+/// Frames of audio that stay inside.
+const INSIDE: usize = 6;
 
 /// The world around one [`Stream`].
 struct Sim {
@@ -177,7 +182,6 @@ impl Sim {
     }
 
     fn connect(&mut self, source: Source) {
-        self.store.no_silence |= source.audio == Some(3);
         let publisher = Publisher::new(source);
         let configs = publisher.configs();
         self.publisher = Some(publisher);
@@ -253,6 +257,19 @@ impl Sim {
                     *c.inside.entry(unit.pts.0).or_default() |= cut || (c.inside.is_empty() && !c.configured);
                 }
             }
+            Command::StartAudio(plan) => {
+                if c.encodes.is_some() && !c.hangs {
+                    self.speak(0);
+                    let now = self.now();
+                    self.stream.audio_given(now);
+                }
+                self.codec.encodes = Some(plan.encode.is_some());
+            }
+            Command::FeedAudio(unit) => {
+                if c.running {
+                    c.sound.push_back(unit.pts.0);
+                }
+            }
             Command::Drain => c.draining = true,
             Command::Kill { .. } => {
                 *c = Codec { lookahead: c.lookahead, slow: c.slow, other: c.other, starts: c.starts, ..Codec::default() };
@@ -260,9 +277,24 @@ impl Sim {
         }
     }
 
+    /// Lets it give all frames of audio but the last `keep`, on a grid of its own.
+    fn speak(&mut self, keep: usize) {
+        let now = self.now();
+        while self.codec.sound.len() > keep {
+            let Some(pts) = self.codec.sound.pop_front() else { return };
+            if self.codec.encodes == Some(true) {
+                self.stream.audio_made(MediaTime(pts + 270), Bytes::from_static(b"made"), now);
+            }
+            self.outputs();
+        }
+    }
+
     /// Lets the codec process give what it has.
     fn encode(&mut self) {
         let now = self.now();
+        if self.codec.running && !self.codec.hangs && self.ms >= self.codec.ready {
+            self.speak(if self.codec.draining { 0 } else { INSIDE });
+        }
         loop {
             let c = &mut self.codec;
             let keep = if c.draining { 0 } else { c.lookahead.max(3) };
@@ -451,7 +483,6 @@ impl Sim {
                 }
             }
             Act::Switch(source) => {
-                self.store.no_silence |= source.audio == Some(3);
                 let configs = self.publisher.as_mut().map(|p| p.become_(source)).unwrap_or_default();
                 configs.into_iter().for_each(|p| self.packet(p));
             }

@@ -167,8 +167,7 @@ impl Reader {
         let all = &self.tracks[name].entries;
         for ((a, first), (b, second)) in all.iter().zip(all.iter().skip(1)) {
             let near = b - a == 1 && !second.fresh;
-            let hole = store.no_silence && name.ends_with("audio.m3u8");
-            hold!(!near || hole || first.length >= 478_000, "{name}: {a} is {} us long", first.length);
+            hold!(!near || first.length >= 478_000, "{name}: {a} is {} us long", first.length);
         }
         let _ = ended;
         Ok(())
@@ -186,11 +185,8 @@ impl Reader {
             if !e.fresh {
                 // Dates are those of cuts, lengths of audio are within a frame of them (128 ms at 8 kHz).
                 let off = (e.date - b.date) * 1000 - b.length;
-                let (most, hole) = match name.ends_with("audio.m3u8") {
-                    true => (130_000, store.no_silence),
-                    false => (1000, false),
-                };
-                hold!(off.abs() <= most || hole, "{name}: date of {number} is {off} us off");
+                let most = if name.ends_with("audio.m3u8") { 130_000 } else { 1000 };
+                hold!(off.abs() <= most, "{name}: date of {number} is {off} us off");
             }
         }
         if e.gap {
@@ -210,12 +206,7 @@ impl Reader {
                 "{name}: {number} begins {} ticks before the end of the one before",
                 end - start
             );
-            let hole = audio && store.no_silence;
-            hold!(
-                e.fresh || start - end <= frame || hole,
-                "{name}: {number} begins {} of {of} behind the one before",
-                start - end
-            );
+            hold!(e.fresh || start - end <= frame, "{name}: {number} begins {} of {of} behind the one before", start - end);
         }
         let times = (start, start + length, scale);
         self.times.insert((name.to_owned(), number), times);
@@ -228,8 +219,7 @@ impl Reader {
                 (_, true) => 1024 * 1_000_000 / *of as i128 + 12,
             };
             let first = e.fresh || number == *entries.keys().next().unwrap();
-            // The first frame of a run may be missing where there is no silence to put there.
-            let excused = (store.no_silence || first) && most > 0;
+            let excused = first && most > 0;
             hold!((at - own).abs() <= most || excused, "{number}: {name} begins at {own} us, {other} at {at}");
         }
         Ok(())
@@ -289,7 +279,7 @@ impl Reader {
                             ("audio", true) => 1024 * 1_000_000 / scale + 61_100,
                             _ => 1100,
                         };
-                        hold!((-1100..=most).contains(&off) || store.no_silence, "{key} is shown {off} us off its date");
+                        hold!((-1100..=most).contains(&off), "{key} is shown {off} us off its date");
                         t += d;
                     }
                 }
