@@ -18,6 +18,7 @@ pub mod recipe;
 pub mod recording;
 pub mod render;
 pub mod replication;
+pub mod services;
 pub mod state;
 pub mod stream;
 pub mod takeover;

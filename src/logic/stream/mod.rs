@@ -4,6 +4,7 @@
 //! process, [`super::playlist`] decides what is named, `shelf` in which order the store sees it. The shell (`session.rs`) does what [`Output`] says
 //! and reports back; it takes no decision.
 
+mod captions;
 mod publishing;
 mod recorder;
 mod shelf;
@@ -36,6 +37,7 @@ use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
+use captions::Captions;
 use recorder::Recorder;
 use shelf::Shelf;
 use tracks::{Role, TrackState};
@@ -174,6 +176,7 @@ pub struct Stream {
     anchor: Option<UnixMillis>,
     tracks: Vec<TrackState>,
     audio: Option<AudioTrack>,
+    captions: Captions,
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
@@ -215,6 +218,7 @@ impl Stream {
             anchor: None,
             tracks: Vec::new(),
             audio: None,
+            captions: Captions::default(),
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
@@ -255,7 +259,10 @@ impl Stream {
             first_row_wait: self.setup.first_row_wait,
         };
         let window = Window::new(self.setup.session.clone(), policy, announced.anchor, announced.tracks.clone());
-        self.window = Some(window.continued(self.setup.past.from.clone()));
+        let mut window = window.continued(self.setup.past.from.clone());
+        let _ = window.caption(&announced.captions);
+        self.captions = Captions::known(announced.captions.clone());
+        self.window = Some(window);
         self.decision = Some(Decision {
             passthrough: past.passthrough,
             reason: None,
@@ -368,6 +375,7 @@ impl Stream {
         self.probing_bytes = 0;
         self.early.clear();
         self.early_formats.clear();
+        self.captions.begin_anew();
         if let Some(e) = &mut self.encoding {
             e.forget();
         }
@@ -598,6 +606,7 @@ impl Stream {
         for cut in &cuts {
             self.cut(cut, now);
         }
+        self.give_early_captions();
         self.adopt_early();
         let probing = std::mem::take(&mut self.probing);
         if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {
@@ -616,6 +625,7 @@ impl Stream {
         if let Some(j) = &mut self.recorder.journal {
             j.open(cut.number, cut.start, cut.discontinuity);
         }
+        self.captions.cut(cut);
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
@@ -636,6 +646,7 @@ impl Stream {
 
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
+        self.lift_captions(&unit);
         let keep_from =
             self.window.as_ref().map_or(MediaTime::ZERO, |w| w.oldest_unmade().map_or(unit.pts, |(_, start)| start));
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
