@@ -7,7 +7,9 @@
 use bytes::Bytes;
 use mp4_atom::{Decode, Encode, Mfhd, Moof, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
+use super::captions::Captions;
 use super::init::TRACK_ID;
+use super::sei::Triplet;
 
 /// One coded picture or audio frame, in decode order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,6 +71,8 @@ const NOT_SYNC: u32 = 0x0101_0000;
 /// Collects the samples of one segment at a time.
 #[derive(Debug, Default)]
 pub struct Fragmenter {
+    /// Captions of this segment and later ones; they outlive [`Fragmenter::discard`].
+    captions: Captions,
     sequence: u32,
     waiting: Vec<Sample>,
     waiting_bytes: usize,
@@ -81,6 +85,16 @@ impl Fragmenter {
     /// Nothing collected yet.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// Closed captions for the picture at `pts`, or the next one behind it (H.264 only).
+    pub fn caption(&mut self, pts: i64, triplets: Vec<Triplet>) {
+        self.captions.push(pts, triplets);
+    }
+
+    /// What is before `time` is lost, or its run is over: captions of it go too.
+    pub fn forget_before(&mut self, time: i64) {
+        self.captions.forget_before(time);
     }
 
     /// Adds a sample to the open segment.
@@ -125,7 +139,7 @@ impl Fragmenter {
         }
         // The distance between pictures is the best guess for the last one; `tfdt` of the next chunk is exact again.
         let end = latest.unwrap_or(next) + self.step();
-        self.write_chunk(end.min(next)).map(Some)
+        self.write_chunk(end.min(next), None).map(Some)
     }
 
     /// Ends the segment at `end`, the start of the next one (or of a pause). `None` when nothing was collected.
@@ -133,11 +147,24 @@ impl Fragmenter {
     /// # Errors
     /// [`FragmentError`]; the segment is lost then and the next one can begin.
     pub fn close_segment(&mut self, end: i64) -> Result<Option<Segment>, FragmentError> {
+        self.close(end, None)
+    }
+
+    /// The same for the last segment of a run. Captions that came behind its pictures have no later ones of this run to go to: all before `until`, where
+    /// the next run begins, are in it.
+    ///
+    /// # Errors
+    /// As [`Fragmenter::close_segment`].
+    pub fn close_run(&mut self, end: i64, until: i64) -> Result<Option<Segment>, FragmentError> {
+        self.close(end, Some(until))
+    }
+
+    fn close(&mut self, end: i64, until: Option<i64>) -> Result<Option<Segment>, FragmentError> {
         if self.is_empty() {
             return Ok(None);
         }
         if !self.waiting.is_empty()
-            && let Err(e) = self.write_chunk(end)
+            && let Err(e) = self.write_chunk(end, until)
         {
             self.discard();
             return Err(e);
@@ -157,9 +184,11 @@ impl Fragmenter {
         times.windows(2).map(|w| w[1] - w[0]).filter(|&d| d > 0).min().unwrap_or(1)
     }
 
-    fn write_chunk(&mut self, end: i64) -> Result<Chunk, FragmentError> {
-        let samples = std::mem::take(&mut self.waiting);
+    fn write_chunk(&mut self, end: i64, until: Option<i64>) -> Result<Chunk, FragmentError> {
+        let mut samples = std::mem::take(&mut self.waiting);
         self.waiting_bytes = 0;
+        // All pictures before `end` are here, so it is known which of them are in this track.
+        self.captions.put(&mut samples, until);
         let floor = self.chunks.last().map_or(0, |c| c.start);
         let times = decode_times(&samples, floor);
         let start = times.first().copied().ok_or(FragmentError::Range("no sample"))?;

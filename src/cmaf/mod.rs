@@ -1,7 +1,9 @@
 //! Access units to CMAF init and media segments (ISO/IEC 23000-19). Pure: bytes in, bytes out.
 
 pub mod aac;
+pub mod captions;
 pub mod fragment;
 pub mod h264;
 pub mod init;
 pub mod packager;
+pub mod sei;

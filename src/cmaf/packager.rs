@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use super::aac::FRAME;
 use super::fragment::{FragmentError, Fragmenter, Sample, Segment};
+use super::sei::Triplet;
 use crate::logic::time::{MediaTime, Timescale};
 
 /// A segment number and where it begins.
@@ -87,6 +88,12 @@ impl Packager {
             self.lose_front(&mut out);
         }
         out
+    }
+
+    /// Closed captions for the picture at `pts`, or the next one that this track has. Given once, in front of all samples behind them: a restarted encoder's
+    /// pictures find them here again.
+    pub fn caption(&mut self, pts: MediaTime, triplets: Vec<Triplet>) {
+        self.fragmenter.caption(self.ticks(pts), triplets);
     }
 
     /// Forgets the open segment: its samples will come again from a restarted encoder.
@@ -195,10 +202,19 @@ impl Packager {
     }
 
     fn finish_front(&mut self, end: i64, out: &mut Vec<Output>) -> Result<(), FragmentError> {
-        let segment = if self.filling { self.fragmenter.close_segment(end) } else { Ok(None) };
+        let Some(cut) = self.cuts.pop_front() else { return Ok(()) };
+        // Of the last segment of a run: where the next run begins.
+        let until = cut.end.map(|_| self.cuts.front().map_or(i64::MAX, |next| self.ticks(next.start)));
+        let segment = match (self.filling, until) {
+            (false, _) => Ok(None),
+            (true, None) => self.fragmenter.close_segment(end),
+            (true, Some(until)) => self.fragmenter.close_run(end, until),
+        };
         self.filling = false;
         self.last = None;
-        let Some(cut) = self.cuts.pop_front() else { return Ok(()) };
+        if until.is_some() || !matches!(segment, Ok(Some(_))) {
+            self.fragmenter.forget_before(until.unwrap_or(end));
+        }
         if cut.number < self.next {
             return Ok(());
         }
@@ -216,7 +232,11 @@ impl Packager {
 
     fn lose_front(&mut self, out: &mut Vec<Output>) {
         self.restart();
-        if let Some(cut) = self.cuts.pop_front()
+        let lost = self.cuts.pop_front();
+        if let Some(next) = self.cuts.front() {
+            self.fragmenter.forget_before(self.ticks(next.start));
+        }
+        if let Some(cut) = lost
             && cut.number >= self.next
         {
             self.next = cut.number + 1;
@@ -228,6 +248,7 @@ impl Packager {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmaf::sei;
     use bytes::Bytes;
 
     fn sample(pts: i64, sync: bool) -> Sample {
@@ -343,6 +364,36 @@ mod tests {
         assert_eq!(numbers(&p.flush().unwrap()), [(0, Some(9000))]);
         assert!(p.push(sample(90_000, true)).unwrap().is_empty());
         assert_eq!(numbers(&end(&mut p, 93_000)), [(1, Some(3000))]);
+    }
+
+    /// Captions of the only picture of a segment.
+    fn captions(out: &[Output]) -> Vec<Triplet> {
+        let [Output::Segment { segment, .. }] = out else { panic!("{out:?}") };
+        let at = segment.bytes.windows(4).position(|w| w == b"mdat").unwrap() + 4;
+        sei::read(&segment.bytes[at..])
+    }
+
+    #[test]
+    fn captions_of_a_lost_segment_and_of_a_run_that_is_over_go_with_it() {
+        let picture = |pts: i64| Sample { pts, sync: true, data: Bytes::from_static(&[0, 0, 0, 2, 0x65, 0]) };
+        let number = |n: u8| [0xfc, n, n];
+        let mut p = video();
+        p.push(picture(0)).unwrap();
+        p.cut(1, MediaTime(9000));
+        p.cut(2, MediaTime(18_000));
+        for (pts, n) in [(3000, 1), (9000, 2), (12_000, 3), (18_000, 4)] {
+            p.caption(MediaTime(pts), vec![number(n)]);
+        }
+        // The encoder lost all of segment 1, and with it the picture that would have carried what came behind the last one of segment 0.
+        let out = p.push(picture(18_000)).unwrap();
+        assert_eq!(numbers(&out), [(0, Some(9000)), (1, None)]);
+        p.caption(MediaTime(19_000), vec![number(5); 40]);
+        let carried = captions(&end(&mut p, 21_000));
+        assert_eq!((carried[0], carried.len()), (number(4), 31));
+        p.cut(3, MediaTime(90_000));
+        p.caption(MediaTime(90_000), vec![number(6)]);
+        p.push(picture(90_000)).unwrap();
+        assert_eq!(captions(&end(&mut p, 93_000)), [number(6)], "nothing of the run before");
     }
 
     #[test]

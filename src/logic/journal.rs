@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{ObjectKey, SessionId};
 use super::playlist::{Init, Placed, Track};
+use super::services::Services;
 use super::time::{MediaTime, UnixMillis};
 
 /// Version of the form, see [`Journal::read`].
@@ -44,6 +45,9 @@ pub struct Journal {
     pub rows: Vec<Written>,
     /// Segments that were made since the journal before, of whichever row.
     pub segments: Vec<Made>,
+    /// Closed captions that were announced by then (rules.md 10).
+    #[serde(default, skip_serializing_if = "Services::is_empty")]
+    pub captions: Services,
 }
 
 /// A row of the epoch.
@@ -123,6 +127,8 @@ pub struct Head<'a> {
     pub target_duration: u32,
     /// The rung set.
     pub tracks: Vec<Track>,
+    /// Closed captions.
+    pub captions: Services,
 }
 
 /// Collects what is made until it is written down.
@@ -210,6 +216,7 @@ impl Collector {
             inits: std::mem::take(&mut self.inits),
             rows: std::mem::take(&mut self.rows),
             segments: std::mem::take(&mut self.segments),
+            captions: head.captions,
         })
     }
 }
@@ -224,7 +231,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn head(session: &SessionId) -> Head<'_> {
-        Head { session, epoch: 2, anchor: UnixMillis(5), target_duration: 2, tracks: Vec::new() }
+        Head { session, epoch: 2, anchor: UnixMillis(5), target_duration: 2, tracks: Vec::new(), captions: Services::new() }
     }
 
     fn placed(start: i64, init: &str) -> Placed {

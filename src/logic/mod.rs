@@ -20,6 +20,7 @@ pub mod recording;
 pub mod render;
 pub mod rendition;
 pub mod replication;
+pub mod services;
 pub mod skew;
 pub mod slate;
 pub mod sound;

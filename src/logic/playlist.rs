@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::model::{AudioFormat, ObjectKey, SessionId, TrackName, VideoFormat};
+use super::services::Services;
 use super::time::{MediaTime, Timescale, UnixMillis};
 
 /// What a track carries.
@@ -139,6 +140,8 @@ pub struct Snapshot {
     pub discontinuity_sequence: u64,
     /// Rungs from the best to the lowest, then the audio rendition.
     pub tracks: Vec<Track>,
+    /// Closed captions that the source was seen to have (rules.md 10).
+    pub captions: Services,
     /// The window, oldest first. Never empty.
     pub rows: Vec<Row>,
     /// The session is over: EXT-X-ENDLIST, static MPD.
@@ -211,6 +214,7 @@ pub struct Window {
     policy: Policy,
     anchor: UnixMillis,
     tracks: Vec<Track>,
+    captions: Services,
     published: VecDeque<Row>,
     pending: VecDeque<Pending>,
     eras: Vec<(u32, MediaTime)>,
@@ -250,6 +254,7 @@ impl Window {
             policy,
             anchor,
             tracks,
+            captions: Services::new(),
             published: VecDeque::new(),
             pending: VecDeque::new(),
             eras: Vec::new(),
@@ -365,6 +370,19 @@ impl Window {
         {
             t.format = format;
         }
+    }
+
+    /// Closed captions were seen; what was seen once is announced for the rest of the session. `true` when that is more than before.
+    #[must_use]
+    pub fn caption(&mut self, seen: &Services) -> bool {
+        let known = self.captions.len();
+        self.captions.extend(seen);
+        self.captions.len() > known
+    }
+
+    /// The closed captions that are announced.
+    pub fn captions(&self) -> &Services {
+        &self.captions
     }
 
     /// The row that is open now: its number and start.
@@ -661,6 +679,7 @@ impl Window {
             eras: self.eras.clone(),
             discontinuity_sequence: self.discontinuity_sequence,
             tracks,
+            captions: self.captions.clone(),
             rows: self.published.iter().cloned().collect(),
             ended: self.finished(),
             recorded: false,

@@ -65,6 +65,7 @@ pub fn assemble(
         eras,
         discontinuity_sequence: 0,
         tracks,
+        captions: journals.iter().flat_map(|j| &j.captions).copied().collect(),
         rows,
         ended: true,
         recorded: true,

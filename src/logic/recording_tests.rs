@@ -77,6 +77,7 @@ fn record(epochs: &[Epoch]) -> Bucket {
                 anchor: UnixMillis(1_700_000_000_000),
                 target_duration: 2,
                 tracks: tracks.clone(),
+                captions: Default::default(),
             };
             journal.take(head, last, Duration::ZERO).filter(|j| !epoch.lost_journals.contains(&j.n))
         };

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use super::model::{SessionId, TrackName};
 use super::playlist::{Init, Track};
+use super::services::Services;
 use super::time::{MediaTime, UnixMillis};
 
 /// Version of the form. A worker reads its own and all lower ones; fields that it does not know are left alone, so that only a change of meaning
@@ -67,6 +68,9 @@ pub struct Announced {
     pub eras: Vec<(u32, MediaTime)>,
     /// The init segments of the listed rows.
     pub inits: Vec<Init>,
+    /// Closed captions that were announced (rules.md 10). Not told by writers that knew none.
+    #[serde(default, skip_serializing_if = "Services::is_empty")]
+    pub captions: Services,
 }
 
 /// How old a copy of a checkpoint may be when another region goes on with it, seconds: the fleet's RPO. What was listed meanwhile is not known there.
@@ -144,7 +148,19 @@ mod tests {
         let announced = state.announced.as_ref().unwrap();
         assert_eq!(announced.tracks.len(), 2);
         assert_eq!(announced.inits[0].format, announced.tracks[0].format);
+        assert!(announced.captions.is_empty());
         assert_eq!(State::read(state.write().unwrap().as_bytes()).unwrap(), state);
+    }
+
+    #[test]
+    fn closed_captions_are_told_to_the_next_writer() {
+        let mut state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
+        assert!(!state.write().unwrap().contains("captions"));
+        state.announced.as_mut().unwrap().captions = ["CC1", "SERVICE2"].map(|s| s.parse().unwrap()).into();
+        let text = state.write().unwrap();
+        assert!(text.contains("\"captions\":[\"CC1\",\"SERVICE2\"]"), "{text}");
+        assert_eq!(State::read(text.as_bytes()).unwrap(), state);
+        assert_eq!(state.moved(state.updated).announced.unwrap().captions.len(), 2, "in another region too");
     }
 
     #[test]

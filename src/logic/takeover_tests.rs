@@ -76,6 +76,7 @@ fn announced(w: &Window, s: &Snapshot) -> Announced {
         tracks: s.tracks.clone(),
         source: None,
         eras: s.eras.clone(),
+        captions: s.captions.clone(),
         inits: w.inits().iter().map(|i| (**i).clone()).collect(),
     }
 }

@@ -162,6 +162,30 @@ fn a_recording_of_two_eras() {
     compare("recorded", files.iter().map(|(key, text)| (name(key), text.clone())).collect());
 }
 
+/// What a source was seen to have is announced once per kind and on every variant, whichever the pathway.
+#[test]
+fn closed_captions_that_were_seen() {
+    let seen = ["CC1", "CC3", "SERVICE1", "SERVICE12"].map(|s| s.parse().unwrap());
+    let mut snapshot = Scene::new(ladder(), 2).rows(steady(3)).snapshot();
+    snapshot.captions = seen.into_iter().collect();
+    golden("captions", &snapshot);
+    let [video, audio] = &parsed::mpd(&mpd(&snapshot)).periods[0].adaptations[..] else { panic!("two AdaptationSets") };
+    let said: Vec<_> = video.Accessibility.iter().map(|a| (a.schemeIdUri.as_str(), a.value.as_deref().unwrap())).collect();
+    let expected =
+        [("urn:scte:dash:cc:cea-608:2015", "CC1=und;CC3=und"), ("urn:scte:dash:cc:cea-708:2015", "1=lang:und;12=lang:und")];
+    assert_eq!(said, expected);
+    assert!(audio.Accessibility.is_empty());
+
+    let list = vec![pathway("a", "https://a.example/tv", None), pathway("b", "https://b.example/", None)];
+    let pathways = Pathways::new(list, None).unwrap();
+    let index = hls::multivariant(&snapshot, &keys(), &pathways, "m");
+    assert_eq!((index.matches("TYPE=CLOSED-CAPTIONS").count(), index.matches(",CLOSED-CAPTIONS=\"cc\"").count()), (4, 4));
+
+    let mut alone = Scene::new(vec![track("audio", aac(44_100, 2), 160)], 2).rows(steady(3)).snapshot();
+    alone.captions = snapshot.captions;
+    parsed::check(&alone, &keys());
+}
+
 fn pathway(id: &str, base: &str, region: Option<&str>) -> Pathway {
     Pathway {
         id: id.parse().unwrap(),

@@ -15,6 +15,7 @@ use super::{bandwidths, comment};
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Init, Placed, Row, Slot, Snapshot};
+use crate::logic::services::{Service, Services};
 use crate::logic::time::{MediaTime, UnixMillis};
 
 /// What the configuration adds to every MPD.
@@ -53,7 +54,7 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
     for (i, period) in periods.iter().enumerate() {
         // The last Period of a live MPD is open: nobody knows its end yet.
         let closed = snapshot.ended || i + 1 < periods.len();
-        write_period(&mut xml, period, closed);
+        write_period(&mut xml, snapshot, period, closed);
     }
     if let Some(url) = options.utc_timing_url.as_ref().filter(|_| !snapshot.ended) {
         let scheme = "urn:mpeg:dash:utc:http-iso:2014";
@@ -193,7 +194,7 @@ fn folder(placed: &Placed, name: &TrackName, mpd: &ObjectKey) -> Option<String> 
     (base.ends_with('/') && placed.start >= 0 && placed.duration > 0).then(|| base.to_owned())
 }
 
-fn write_period(xml: &mut Writer, period: &Period, closed: bool) {
+fn write_period(xml: &mut Writer, snapshot: &Snapshot, period: &Period, closed: bool) {
     let length = closed.then(|| distance(period.start, period.start + period.length()));
     let start = duration(period.start);
     xml.open("Period", &Attributes::new().with("id", period.era).with("start", start).maybe("duration", length));
@@ -206,7 +207,7 @@ fn write_period(xml: &mut Writer, period: &Period, closed: bool) {
         })
         .collect();
     if !video.is_empty() {
-        video_set(xml, &video, period.from);
+        video_set(xml, &video, &snapshot.captions, period.from);
     }
     for r in &period.representations {
         if let Format::Audio(format) = &r.init.format {
@@ -230,13 +231,28 @@ fn role(xml: &mut Writer) {
     xml.empty("Role", &Attributes::new().with("schemeIdUri", "urn:mpeg:dash:role:2011").with("value", "main"));
 }
 
-fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], start: MediaTime) {
+/// Accessibility (5.8.4.3) for closed captions in the video, one element for each kind (SCTE 214-1). Nobody has told their languages.
+fn captions(xml: &mut Writer, services: &Services) {
+    let line_21 = services.iter().filter(|s| matches!(s, Service::Line21(_))).map(|s| format!("{s}=und"));
+    let digital = services.iter().filter_map(|s| match s {
+        Service::Digital(n) => Some(format!("{n}=lang:und")),
+        Service::Line21(_) => None,
+    });
+    let kinds = [("608", line_21.collect::<Vec<_>>()), ("708", digital.collect())];
+    for (kind, services) in kinds.into_iter().filter(|(_, services)| !services.is_empty()) {
+        let scheme = format!("urn:scte:dash:cc:cea-{kind}:2015");
+        xml.empty("Accessibility", &Attributes::new().with("schemeIdUri", scheme).with("value", services.join(";")));
+    }
+}
+
+fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], services: &Services, start: MediaTime) {
     let fastest = rungs.iter().map(|(_, f)| f.fps).max_by_key(|fps| fps.milli());
     let set = adaptation_set(1, "video")
         .maybe("maxWidth", rungs.iter().map(|(_, f)| f.width).max())
         .maybe("maxHeight", rungs.iter().map(|(_, f)| f.height).max())
         .maybe("maxFrameRate", fastest.and_then(frame_rate));
     xml.open("AdaptationSet", &set);
+    captions(xml, services);
     role(xml);
     for (r, format) in rungs {
         let attributes =

@@ -1,8 +1,8 @@
 //! HLS playlists (RFC 8216bis): the multivariant playlist and one media playlist per track.
 //!
 //! Decides the text only. What is listed, numbered and lost was decided by [`playlist::Window`](crate::logic::playlist::Window).
-//! Deliberately absent of live playlists: EXT-X-PLAYLIST-TYPE (the window slides), EXT-X-START (players know where to begin), CLOSED-CAPTIONS (unknown is
-//! left out, NONE would be a promise: rules.md 10), and low-latency tags.
+//! Deliberately absent of live playlists: EXT-X-PLAYLIST-TYPE (the window slides), EXT-X-START (players know where to begin), CLOSED-CAPTIONS=NONE (captions
+//! that were not seen yet may still come, and it would be a promise: rules.md 10), and low-latency tags.
 
 use std::fmt::Write;
 
@@ -10,6 +10,7 @@ use super::{bandwidths, comment};
 use crate::logic::model::{AudioFormat, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Placed, Row, Slot, Snapshot, Track};
+use crate::logic::services::Services;
 use crate::logic::time::{Timescale, decimal_seconds};
 
 /// EXT-X-GAP needs version 8 (RFC 8216bis, section 8). Any playlist may come to hold a gap, and the version is written as 8 always:
@@ -18,6 +19,9 @@ const VERSION: u32 = 8;
 
 /// Digits behind the point of EXTINF: one microsecond is finer than a tick of any timescale in use (1/90000 s).
 const EXTINF_DIGITS: u32 = 6;
+
+/// GROUP-ID of the closed captions, which lie in the video and so have no address, whichever the pathway.
+const CAPTIONS: &str = "cc";
 
 /// Writes one line. Writing to a `String` can not fail.
 macro_rules! line {
@@ -57,10 +61,14 @@ pub fn multivariant(snapshot: &Snapshot, keys: &Keys, pathways: &Pathways, mark:
     if let (Some(url), Some(first)) = (&pathways.steering_url, pathways.list.first()) {
         line!(out, "#EXT-X-CONTENT-STEERING:SERVER-URI=\"{url}\",PATHWAY-ID=\"{}\"", first.id);
     }
+    if !rungs.is_empty() {
+        captions(&mut out, &snapshot.captions);
+    }
+    let has_captions = !snapshot.captions.is_empty();
     let ways: Vec<Option<&Pathway>> =
         if pathways.list.is_empty() { vec![None] } else { pathways.list.iter().map(Some).collect() };
     for way in ways {
-        let way = Way { keys, pathway: way };
+        let way = Way { keys, pathway: way, captions: has_captions };
         match audio {
             Some((track, _, rate)) if rungs.is_empty() => variant(&mut out, way, track, None, None, rate),
             Some((track, format, _)) => audio_rendition(&mut out, way, track, format),
@@ -79,6 +87,8 @@ struct Way<'a> {
     keys: &'a Keys,
     /// `None`: where it got the multivariant playlist.
     pathway: Option<&'a Pathway>,
+    /// The video has closed captions.
+    captions: bool,
 }
 
 impl Way<'_> {
@@ -107,6 +117,16 @@ fn audio_rendition(out: &mut String, way: Way<'_>, track: &Track, format: &Audio
         "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
          CHANNELS=\"{channels}\",STABLE-RENDITION-ID=\"{name}\",URI=\"{uri}\""
     );
+}
+
+/// EXT-X-MEDIA of each caption service (RFC 8216bis, 4.4.6.1). AUTOSELECT, so that a viewer whose device asks for captions gets them; no language, as for audio.
+fn captions(out: &mut String, services: &Services) {
+    for service in services {
+        line!(
+            out,
+            "#EXT-X-MEDIA:TYPE=CLOSED-CAPTIONS,GROUP-ID=\"{CAPTIONS}\",NAME=\"{service}\",AUTOSELECT=YES,INSTREAM-ID=\"{service}\""
+        );
+    }
 }
 
 /// EXT-X-STREAM-INF (RFC 8216bis, 4.4.6.2) of `track`, played together with `audio` (and its rate).
@@ -139,6 +159,9 @@ fn variant(
     }
     if let Some((audio, _)) = audio {
         let _ = write!(out, ",AUDIO=\"{}\"", way.group(&audio.name));
+    }
+    if way.captions && video.is_some() {
+        let _ = write!(out, ",CLOSED-CAPTIONS=\"{CAPTIONS}\"");
     }
     if let Some(pathway) = way.pathway {
         let _ = write!(out, ",PATHWAY-ID=\"{}\"", pathway.id);

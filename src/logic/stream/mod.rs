@@ -4,6 +4,7 @@
 //! process, [`super::playlist`] decides what is named, `shelf` in which order the store sees it. The shell (`session.rs`) does what [`Output`] says
 //! and reports back; it takes no decision.
 
+mod captions;
 mod publishing;
 mod recorder;
 mod shelf;
@@ -36,6 +37,7 @@ use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
+use captions::Captions;
 use recorder::Recorder;
 use shelf::Shelf;
 use slate::Pause;
@@ -180,6 +182,7 @@ pub struct Stream {
     anchor: Option<UnixMillis>,
     tracks: Vec<TrackState>,
     sound: Sound,
+    captions: Captions,
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
@@ -222,6 +225,7 @@ impl Stream {
             anchor: None,
             tracks: Vec::new(),
             sound: Sound::default(),
+            captions: Captions::default(),
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
@@ -261,7 +265,10 @@ impl Stream {
             first_row_wait: self.setup.first_row_wait,
         };
         let window = Window::new(self.setup.session.clone(), policy, announced.anchor, announced.tracks.clone());
-        self.window = Some(window.continued(self.setup.past.from.clone()));
+        let mut window = window.continued(self.setup.past.from.clone());
+        let _ = window.caption(&announced.captions);
+        self.captions = Captions::known(announced.captions.clone());
+        self.window = Some(window);
         self.decision = Some(Decision {
             passthrough: past.passthrough,
             reason: None,
@@ -375,6 +382,7 @@ impl Stream {
         self.probing_bytes = 0;
         self.early.clear();
         self.early_formats.clear();
+        self.captions.begin_anew();
         if let Some(e) = &mut self.encoding {
             e.forget();
         }
@@ -619,6 +627,7 @@ impl Stream {
         for cut in &cuts {
             self.cut(cut, now);
         }
+        self.give_early_captions();
         self.adopt_early();
         let probing = std::mem::take(&mut self.probing);
         if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {
@@ -640,6 +649,7 @@ impl Stream {
             j.close(end);
             j.open(cut.number, cut.start, cut.discontinuity);
         }
+        self.captions.cut(cut);
         if cut.discontinuity {
             self.discontinuities += 1;
             self.run_from.get_or_insert(cut.number);
@@ -665,6 +675,7 @@ impl Stream {
 
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
+        self.lift_captions(&unit);
         let keep_from = self.keep_from(unit.pts);
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
             e.push(&unit, cut, keep_from, now.mono);

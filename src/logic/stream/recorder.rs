@@ -70,6 +70,7 @@ impl Stream {
                 anchor,
                 target_duration: window.target_duration(),
                 tracks: window.tracks().to_vec(),
+                captions: window.captions().clone(),
             };
             if let Some(journal) = journal.take(head, closed, now.mono)
                 && let Ok(text) = serde_json::to_vec(&journal)

@@ -228,6 +228,7 @@ impl Shelf {
             tracks: self.steadied(s.tracks),
             source,
             eras: s.eras,
+            captions: s.captions,
             inits: window.inits().iter().map(|i| Init::clone(i)).collect(),
         });
         let announced = announced.or_else(|| self.checkpoint.as_ref()?.announced.clone());

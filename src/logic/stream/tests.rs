@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod captions;
 mod paused;
 mod recorded;
 mod sim;
@@ -12,6 +13,7 @@ mod sounded;
 use super::*;
 use crate::cmaf::fragment;
 use crate::cmaf::h264::tests::RECORD_720P30;
+use crate::cmaf::sei::{self, Triplet};
 use crate::logic::journal::Journal;
 use crate::logic::ladder::Step;
 use crate::logic::playlist::{Snapshot, Track};
@@ -49,6 +51,8 @@ struct World {
     encoder: Encoder,
     voice: sounded::Voice,
     refused: Option<String>,
+    /// The source's pictures have closed captions: what each of them carries.
+    captions: Option<fn(u64) -> Vec<Triplet>>,
 }
 
 #[derive(Default)]
@@ -60,6 +64,9 @@ struct Encoder {
     starts: usize,
     /// Pictures that stay inside.
     delay: usize,
+    /// Its rungs leave out every second picture.
+    halved: bool,
+    skip: bool,
     dead: bool,
 }
 
@@ -106,6 +113,7 @@ impl World {
             encoder: Encoder { delay: 12, ..Encoder::default() },
             voice: Default::default(),
             refused: None,
+            captions: None,
         }
     }
 
@@ -190,7 +198,13 @@ impl World {
         let e = &mut self.encoder;
         match command {
             Command::Start { rungs, .. } => {
-                *e = Encoder { rungs: rungs.len(), starts: e.starts + 1, delay: e.delay, ..Encoder::default() };
+                *e = Encoder {
+                    rungs: rungs.len(),
+                    starts: e.starts + 1,
+                    delay: e.delay,
+                    halved: e.halved,
+                    ..Encoder::default()
+                };
             }
             Command::Feed { unit, cut } => {
                 let first = e.fed.is_empty() && !e.configured;
@@ -198,7 +212,9 @@ impl World {
             }
             Command::StartAudio(_) | Command::FeedAudio(_) => {}
             Command::Drain => e.draining = true,
-            Command::Kill { .. } => *e = Encoder { starts: e.starts, delay: e.delay, dead: true, ..Encoder::default() },
+            Command::Kill { .. } => {
+                *e = Encoder { starts: e.starts, delay: e.delay, halved: e.halved, dead: true, ..Encoder::default() };
+            }
         }
     }
 
@@ -210,6 +226,11 @@ impl World {
         while self.encoder.fed.len() > keep && !self.encoder.dead {
             let (pts, idr) = self.encoder.fed.remove(0);
             let rungs = self.encoder.rungs;
+            let left_out = self.encoder.halved && self.encoder.skip && !idr;
+            self.encoder.skip = !left_out;
+            if left_out {
+                continue;
+            }
             if !self.encoder.configured {
                 self.encoder.configured = true;
                 for rung in 0..rungs {
@@ -217,7 +238,7 @@ impl World {
                 }
             }
             for rung in 0..rungs {
-                self.stream.rung_unit(rung, pts, idr, Bytes::from_static(b"encoded"), now);
+                self.stream.rung_unit(rung, pts, idr, picture(idr), now);
             }
             self.outputs();
         }
@@ -320,7 +341,6 @@ impl World {
 
     /// The same, of a publisher whose clock stands at `from` seconds.
     fn publish_from(&mut self, from: u64, secs: u64, gop: u64) {
-        let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
         let (begin, mut audio) = (self.ms, (from * 48_000).div_ceil(1024));
         for n in 0..secs * 25 {
             let t = from * 1000 + n * 40;
@@ -330,7 +350,8 @@ impl World {
                 audio += 1;
             }
             let idr = t.is_multiple_of(gop);
-            self.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data: unit(if idr { 0x65 } else { 0x41 }) });
+            let data = self.captions.and_then(|of| sei::insert(&picture(idr), &of(t))).unwrap_or_else(|| picture(idr));
+            self.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data });
             self.encode();
             self.store();
             self.timers();
@@ -373,6 +394,11 @@ impl World {
         }
         out
     }
+}
+
+/// An access unit of one slice.
+fn picture(idr: bool) -> Bytes {
+    Bytes::from_static(if idr { &[0, 0, 0, 2, 0x65, 0] } else { &[0, 0, 0, 2, 0x41, 0] })
 }
 
 const TRACKS: [&str; 4] = ["src", "480p", "360p", "audio"];

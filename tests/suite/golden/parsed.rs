@@ -62,10 +62,18 @@ fn check_multivariant(snapshot: &Snapshot, keys: &Keys) {
         assert_eq!(variant.resolution.is_some(), !video.is_empty());
         let with_audio = !video.is_empty() && audio.is_some();
         assert_eq!(variant.audio.as_deref(), with_audio.then(|| audio.unwrap().name.as_str()));
-        assert!(variant.closed_captions.is_none());
+        let group = m3u8_rs::ClosedCaptionGroupId::GroupId("cc".into());
+        let captions = !video.is_empty() && !snapshot.captions.is_empty();
+        assert_eq!(variant.closed_captions, captions.then_some(group), "never NONE: rules.md 10");
     }
-    assert_eq!(list.alternatives.len(), usize::from(!video.is_empty() && audio.is_some()));
-    for rendition in &list.alternatives {
+    let closed = |a: &&m3u8_rs::AlternativeMedia| a.media_type == m3u8_rs::AlternativeMediaType::ClosedCaptions;
+    let captions: Vec<_> = list.alternatives.iter().filter(closed).collect();
+    let announced: Vec<String> = snapshot.captions.iter().filter(|_| !video.is_empty()).map(|c| c.to_string()).collect();
+    assert_eq!(captions.iter().map(|c| c.instream_id.as_ref().unwrap().to_string()).collect::<Vec<_>>(), announced);
+    assert!(captions.iter().all(|c| c.group_id == "cc" && c.uri.is_none()));
+    let audio_renditions: Vec<_> = list.alternatives.iter().filter(|a| !closed(a)).collect();
+    assert_eq!(audio_renditions.len(), usize::from(!video.is_empty() && audio.is_some()));
+    for rendition in audio_renditions {
         let uri = rendition.uri.as_ref().unwrap();
         assert_eq!(resolve(&keys.index(), uri), keys.playlist(&audio.unwrap().name).as_str());
     }

@@ -59,6 +59,10 @@ pub fn multivariant(path: &str, text: &str) -> Vec<Variant> {
             out.push(variant(lines.next().expect("the variant's address"), attributes(list)));
         } else if let Some(list) = line.strip_prefix("#EXT-X-MEDIA:") {
             let attributes = attributes(list);
+            if attributes["TYPE"] == "CLOSED-CAPTIONS" {
+                // They lie in the video and have no playlist.
+                continue;
+            }
             renditions.push(variant(&attributes["URI"].clone(), attributes));
         }
     }
