@@ -10,6 +10,7 @@ pub mod ladder;
 pub mod lifecycle;
 pub mod mapper;
 pub mod model;
+pub mod obstacle;
 pub mod packet;
 pub mod pathway;
 pub mod playlist;

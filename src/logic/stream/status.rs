@@ -177,7 +177,7 @@ impl Stream {
         let advice = self.facts.gop_advice();
         if let Some(d) = &self.decision {
             if let Some(reason) = d.reason.as_ref().filter(|_| advice.is_none()) {
-                out.push(reason.clone());
+                out.push(reason.to_string());
             }
             if d.video.is_some() && !has_audio {
                 out.push("no audio: silence is sent in its place".into());
