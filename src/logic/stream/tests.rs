@@ -50,7 +50,7 @@ struct World {
 
 #[derive(Default)]
 struct Encoder {
-    rungs: usize,
+    plan: Vec<Rung>,
     fed: Vec<(MediaTime, bool)>,
     configured: bool,
     draining: bool,
@@ -181,7 +181,7 @@ impl World {
         let e = &mut self.encoder;
         match command {
             Command::Start { rungs, .. } => {
-                *e = Encoder { rungs: rungs.len(), starts: e.starts + 1, delay: e.delay, ..Encoder::default() };
+                *e = Encoder { plan: rungs, starts: e.starts + 1, delay: e.delay, ..Encoder::default() };
             }
             Command::Feed { unit, cut } => {
                 let first = e.fed.is_empty() && !e.configured;
@@ -198,7 +198,7 @@ impl World {
         let keep = if self.encoder.draining { 0 } else { self.encoder.delay };
         while self.encoder.fed.len() > keep && !self.encoder.dead {
             let (pts, idr) = self.encoder.fed.remove(0);
-            let rungs = self.encoder.rungs;
+            let rungs = self.encoder.plan.len();
             if !self.encoder.configured {
                 self.encoder.configured = true;
                 for rung in 0..rungs {

@@ -111,3 +111,16 @@ fn what_nobody_can_show_is_refused_by_name() {
     let reason = w.refused.unwrap();
     assert!(reason.contains("interlaced") && reason.contains("does not encode"), "{reason}");
 }
+
+#[test]
+fn samples_that_are_not_square_pass_with_their_shape_and_rungs_have_square_ones() {
+    let mut w = World::new(long_window());
+    w.packet(Packet::VideoConfig(bytes(records::WIDE_576)));
+    w.film(0, 7, &[]);
+    let source = w.index().lines().find(|l| l.contains("STABLE-VARIANT-ID=\"src\"")).unwrap();
+    assert!(source.contains("RESOLUTION=1024x576"), "{source}");
+    let plans: Vec<_> = w.encoder.plan.iter().map(|r| (r.name.as_str(), r.width, r.height)).collect();
+    assert_eq!(plans, [("480p", 854, 480), ("360p", 640, 360)]);
+    let representation = w.mpd().lines().find(|l| l.contains("Representation id=\"src\"")).unwrap();
+    assert!(representation.contains("width=\"1024\" height=\"576\""), "{representation}");
+}
