@@ -16,7 +16,7 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 use crate::claim::{ClaimError, Claimant, Claimed, claim, claim_abandoned};
 use crate::clock::Clock;
 use crate::codecs::Codecs;
-use crate::ingest::Packet;
+use crate::ingest::{Line, Packet, Refusal};
 use crate::janitor::Janitor;
 use crate::link::process::{Event, Process};
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
@@ -53,6 +53,8 @@ pub struct Publisher {
     pub claim: Claim,
     /// Its packets.
     pub packets: mpsc::Receiver<Packet>,
+    /// What else its connection and the session tell each other.
+    pub line: Arc<Line>,
 }
 
 /// Who wants to publish.
@@ -338,11 +340,18 @@ impl Shell {
     fn refuse(&mut self, reason: &str) {
         tracing::warn!(stream = %self.id, "source refused: {reason}");
         self.refused = true;
-        // Dropping the receiver ends the connection.
-        self.publisher = None;
+        self.dismiss(reason);
         let now = self.now();
         self.stream.left(true, now);
         self.stream.stop(now);
+    }
+
+    /// Ends the publisher's connection; the streamer is told why.
+    fn dismiss(&mut self, reason: &str) {
+        if let Some(publisher) = self.publisher.take() {
+            publisher.line.dismiss(Refusal { code: Refusal::REJECTED, reason: reason.to_owned() });
+            // Dropping the receiver ends the connection.
+        }
     }
 
     fn command(&mut self, command: Command) {
@@ -427,7 +436,7 @@ impl Shell {
                 if self.stream.is_live() {
                     // rules.md 29: the newer one wins; whether it may was asked before.
                     tracing::info!(stream = %self.id, "replaced by a newer publisher");
-                    self.publisher = None;
+                    self.dismiss("a newer publisher has taken the stream over");
                     self.stream.left(false, now);
                 }
                 let outcome = if self.refused || !self.stream.returned(now) {
@@ -449,11 +458,11 @@ impl Shell {
                 let _ = answer.send(may);
             }
             Control::Stop => {
-                self.publisher = None;
+                self.dismiss("the stream was ended by the server's operator");
                 self.stream.stop(now);
             }
             Control::Drain(hand_over) => {
-                self.publisher = None;
+                self.dismiss("worker is shutting down");
                 if hand_over {
                     self.stream.hand_over(now);
                 } else {

@@ -101,7 +101,7 @@ mod tests {
         let mut keys = Vec::new();
         while let Some(packet) = player.next(Duration::from_millis(3999)) {
             let Packet::Video { time, key, data, .. } = packet else { panic!("{packet:?}") };
-            assert_eq!(crate::cmaf::h264::is_idr(&data).unwrap(), key);
+            assert_eq!(crate::cmaf::h264::scan(&data).unwrap().idr, key);
             keys.extend(key.then_some(time));
         }
         assert_eq!(keys, [0, 1000, 2000, 3000]);

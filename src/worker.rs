@@ -11,7 +11,7 @@ use tokio::task::JoinSet;
 use crate::claim::Claimant;
 use crate::config::{Config, OnDrain};
 use crate::ingest::rtmp::Stats;
-use crate::ingest::{Packet, Refusal, Request, Verdict, auth};
+use crate::ingest::{Line, Packet, Refusal, Request, Verdict, auth};
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
@@ -135,7 +135,7 @@ impl Worker {
             None => Err(Refusal { code: Refusal::BAD_NAME, reason: "unknown stream key".into() }),
         };
         let answer = match outcome {
-            Ok(packets) => Verdict::Accept(packets),
+            Ok((packets, line)) => Verdict::Accept(packets, line),
             Err(refusal) => {
                 tracing::warn!(%peer, reason = %refusal.reason, "publisher refused");
                 Verdict::Refuse(refusal)
@@ -145,14 +145,15 @@ impl Worker {
         let _ = verdict.send(answer);
     }
 
-    async fn admit(&self, stream: StreamId, claim: Claim) -> Result<mpsc::Sender<Packet>, Refusal> {
+    async fn admit(&self, stream: StreamId, claim: Claim) -> Result<(mpsc::Sender<Packet>, Arc<Line>), Refusal> {
         let rejected = |reason: &str| Refusal { code: Refusal::REJECTED, reason: reason.into() };
         let _one_at_a_time = self.admission.lock().await;
         if self.draining.load(Ordering::Relaxed) {
             return Err(rejected("worker is shutting down"));
         }
         let (sender, packets) = mpsc::channel(PACKETS);
-        let mut publisher = Publisher { claim: claim.clone(), packets };
+        let line = Arc::<Line>::default();
+        let mut publisher = Publisher { claim: claim.clone(), packets, line: Arc::clone(&line) };
         if let Some(control) = self.control(&stream) {
             let may = ask(&control, |answer| Control::MayReplace(claim, answer)).await.unwrap_or(true);
             if !may {
@@ -161,7 +162,7 @@ impl Worker {
             let (answer, outcome) = oneshot::channel();
             match control.send(Control::Publish(publisher, answer)).await {
                 Ok(()) => match outcome.await {
-                    Ok(Ok(())) => return Ok(sender),
+                    Ok(Ok(())) => return Ok((sender, line)),
                     // The session is over: a new one begins.
                     Ok(Err(back)) => publisher = back,
                     Err(_) => return Err(rejected("the session just ended: try again")),
@@ -175,7 +176,7 @@ impl Worker {
             return Err(rejected("the store is behind and the spool is nearly full"));
         }
         self.begin(stream, publisher);
-        Ok(sender)
+        Ok((sender, line))
     }
 
     fn control(&self, stream: &StreamId) -> Option<mpsc::Sender<Control>> {

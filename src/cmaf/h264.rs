@@ -1,10 +1,18 @@
-//! What we read of H.264: the decoder configuration record and the types of an access unit's NAL units. Pure and bounded.
+//! What we read of H.264: the decoder configuration record, and what an access unit's NAL units are. Pure and bounded.
 //!
 //! Parameter sets are parsed by `h264-reader`; everything comes from a stranger, so every failure is a typed error.
 
+mod picture;
+mod scan;
+mod sets;
+
 use bytes::Bytes;
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
-use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
+use h264_reader::nal::sps::SeqParameterSet;
+
+pub use picture::{Chroma, Picture, displayed, picture};
+pub use scan::{Scan, scan};
+pub use sets::renewed;
 
 use crate::logic::model::{FrameRate, VideoFormat};
 
@@ -14,7 +22,7 @@ pub enum H264Error {
     /// The record is no valid AVCDecoderConfigurationRecord, or its SPS is broken.
     #[error("decoder configuration record: {0}")]
     Record(String),
-    /// Parameter sets that we do not offer to players (rules.md 28 has the GPU's reasons).
+    /// What nobody here takes apart.
     #[error("{0} H.264 is not supported")]
     Unsupported(&'static str),
     /// Larger or smaller than anything that a level of H.264 allows in practice.
@@ -33,12 +41,15 @@ pub enum H264Error {
 /// A longer record cannot come from a real encoder: 31 SPS and 255 PPS are allowed, one of each is what is used (about 50 bytes).
 const MAX_RECORD: usize = 4096;
 
+/// Macroblock rows at the most, before the size is computed: [`H264Error::Size`] allows 512, and `h264-reader` adds one without a check.
+const MAX_MAP_UNITS: u32 = 1 << 16;
+
 /// Reads an AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1).
 ///
 /// `fallback_fps` is used where the SPS has no timing information.
 ///
 /// # Errors
-/// [`H264Error`] for a broken record and for streams that cannot be passed on: NAL lengths other than 4 bytes, interlaced pictures.
+/// [`H264Error`] for a broken record, a size that no level has, and NAL lengths other than 4 bytes.
 pub fn read_record(avcc: &Bytes, fallback_fps: Option<FrameRate>) -> Result<VideoFormat, H264Error> {
     let broken = |e: &dyn std::fmt::Debug| H264Error::Record(format!("{e:?}").chars().take(120).collect());
     if avcc.len() > MAX_RECORD {
@@ -51,12 +62,12 @@ pub fn read_record(avcc: &Bytes, fallback_fps: Option<FrameRate>) -> Result<Vide
     }
     let context = record.create_context().map_err(|e| broken(&e))?;
     let sps = context.sps().next().ok_or_else(|| H264Error::Record("no SPS".into()))?;
+    if sps.pic_height_in_map_units_minus1 > MAX_MAP_UNITS {
+        return Err(H264Error::Record(format!("{} rows of macroblocks", sps.pic_height_in_map_units_minus1)));
+    }
     let (width, height) = sps.pixel_dimensions().map_err(|e| broken(&e))?;
     if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
         return Err(H264Error::Size { width, height });
-    }
-    if !matches!(sps.frame_mbs_flags, FrameMbsFlags::Frames) {
-        return Err(H264Error::Unsupported("interlaced"));
     }
     let fps = timing(sps).or(fallback_fps).unwrap_or(FrameRate::whole(30));
     let profile: u8 = sps.profile_idc.into();
@@ -80,53 +91,9 @@ fn gcd(a: u64, b: u64) -> u64 {
     if b == 0 { a.max(1) } else { gcd(b, a % b) }
 }
 
-/// NAL unit types (ITU-T H.264, table 7-1) of an access unit whose NAL units stand behind 4-byte lengths.
-///
-/// # Errors
-/// [`H264Error::Lengths`] when a length points behind the end; an empty access unit is an error too.
-pub fn unit_types(data: &[u8]) -> Result<impl Iterator<Item = u8> + '_, H264Error> {
-    let mut rest = data;
-    while !rest.is_empty() {
-        let (length, behind) = rest.split_first_chunk::<4>().ok_or(H264Error::Lengths)?;
-        let length = u32::from_be_bytes(*length) as usize;
-        rest = behind.get(length..).ok_or(H264Error::Lengths)?;
-    }
-    if data.is_empty() {
-        return Err(H264Error::Lengths);
-    }
-    Ok(Units { rest: data })
-}
-
-/// `true` when the access unit holds an IDR slice.
-///
-/// # Errors
-/// As [`unit_types`].
-pub fn is_idr(data: &[u8]) -> Result<bool, H264Error> {
-    const IDR_SLICE: u8 = 5;
-    Ok(unit_types(data)?.any(|t| t == IDR_SLICE))
-}
-
-struct Units<'a> {
-    rest: &'a [u8],
-}
-
-impl Iterator for Units<'_> {
-    type Item = u8;
-    fn next(&mut self) -> Option<u8> {
-        loop {
-            let (length, behind) = self.rest.split_first_chunk::<4>()?;
-            let (unit, rest) = behind.split_at_checked(u32::from_be_bytes(*length) as usize)?;
-            self.rest = rest;
-            // A NAL unit of length 0 has no type; some encoders write them.
-            if let Some(first) = unit.first() {
-                return Some(first & 0x1f);
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
+    pub(crate) use super::picture::tests::records;
     use super::*;
     use proptest::prelude::*;
 
@@ -151,16 +118,6 @@ pub(crate) mod tests {
         assert_eq!(read_record(&record.into(), None), Err(H264Error::Unsupported("short NAL unit length")));
     }
 
-    #[test]
-    fn an_idr_is_found_behind_other_units_and_lies_are_refused() {
-        let unit = |t: u8| [&[0, 0, 0, 2, t, 0xff][..]].concat();
-        assert!(is_idr(&[unit(0x09), unit(0x06), unit(0x65)].concat()).unwrap());
-        assert!(!is_idr(&[unit(0x09), unit(0x41)].concat()).unwrap());
-        assert_eq!(is_idr(&[0, 0, 0, 9, 0x65]), Err(H264Error::Lengths));
-        assert_eq!(is_idr(&[0, 0, 0]), Err(H264Error::Lengths));
-        assert_eq!(is_idr(&[]), Err(H264Error::Lengths));
-    }
-
     proptest! {
         #[test]
         fn mutated_records_never_panic(at in 0usize..60, value in any::<u8>(), cut in 0usize..60) {
@@ -168,11 +125,6 @@ pub(crate) mod tests {
             if let Some(b) = record.get_mut(at) { *b = value }
             record.truncate(cut);
             let _ = read_record(&record.into(), None);
-        }
-
-        #[test]
-        fn random_units_never_panic(data in proptest::collection::vec(any::<u8>(), 0..64)) {
-            let _ = is_idr(&data);
         }
     }
 }

@@ -4,10 +4,11 @@ use bytes::Bytes;
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{
     Atom, Audio, Avc1, Avcc, Codec, Compressor, Decode, Dinf, Dref, DrefEntry, Encode, Esds, FixedPoint, Ftyp, Hdlr, Mdhd,
-    Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Smhd, Stbl, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
+    Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
 };
 use sha2::{Digest, Sha256};
 
+use super::h264;
 use crate::logic::model::{AudioFormat, VideoFormat};
 use crate::logic::playlist::Format;
 
@@ -43,7 +44,11 @@ pub fn content_hash(init: &[u8]) -> String {
 fn moov(format: &Format) -> Result<Moov, InitError> {
     let timescale = format.timescale().hz();
     let (codec, handler, width, height) = match format {
-        Format::Video(v) => (video(v)?, b"vide", v.width, v.height),
+        Format::Video(v) => {
+            // 8.3.2.3: the visual presentation size, which the sample aspect ratio is part of.
+            let (width, height) = h264::displayed(v);
+            (video(v)?, b"vide", width, height)
+        }
         Format::Audio(a) => (audio(a), b"soun", 0, 0),
     };
     let is_video = matches!(format, Format::Video(_));
@@ -85,6 +90,7 @@ fn video(v: &VideoFormat) -> Result<Codec, InitError> {
     let mut body = &v.avcc[..];
     let avcc = Avcc::decode_body(&mut body)?;
     let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
+    let sar = h264::picture(&v.avcc).filter(|p| !p.is_square()).map(|p| p.sar);
     Ok(Codec::Avc1(Avc1 {
         visual: Visual {
             data_reference_index: 1,
@@ -96,7 +102,7 @@ fn video(v: &VideoFormat) -> Result<Codec, InitError> {
         avcc,
         btrt: None,
         colr: None,
-        pasp: None,
+        pasp: sar.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing }),
         taic: None,
         fiel: None,
         spatial: None,
@@ -145,7 +151,8 @@ pub fn parse(init: &[u8]) -> Result<Moov, InitError> {
 mod tests {
     use super::*;
     use crate::cmaf::aac;
-    use crate::cmaf::h264::{read_record, tests::RECORD_720P30};
+    use crate::cmaf::h264::read_record;
+    use crate::cmaf::h264::tests::{RECORD_720P30, records};
 
     #[test]
     fn the_decoder_configuration_survives_byte_for_byte() {
@@ -155,6 +162,17 @@ mod tests {
         let moov = parse(&init).unwrap();
         assert_eq!(moov.trak[0].mdia.mdhd.timescale, 90_000);
         assert!(moov.trak[0].edts.is_none(), "no edit list (rules.md 6)");
+    }
+
+    #[test]
+    fn samples_that_are_not_square_are_told_and_counted_in_the_shown_size() {
+        let format = read_record(&records::bytes(records::WIDE_576), None).unwrap();
+        let moov = parse(&write(&Format::Video(format)).unwrap()).unwrap();
+        let Codec::Avc1(entry) = &moov.trak[0].mdia.minf.stbl.stsd.codecs[0] else { panic!("no avc1") };
+        assert_eq!(entry.pasp, Some(Pasp { h_spacing: 64, v_spacing: 45 }));
+        assert_eq!((entry.visual.width, entry.visual.height), (720, 576));
+        let shown = &moov.trak[0].tkhd;
+        assert_eq!((shown.width.integer(), shown.height.integer()), (1024, 576));
     }
 
     #[test]

@@ -4,12 +4,15 @@
 
 pub mod auth;
 pub mod flv;
+mod line;
 pub mod rtmp;
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::line::Line;
 pub use crate::logic::packet::{Metadata, Packet};
 use crate::secret::Secret;
 
@@ -33,8 +36,8 @@ pub struct Request {
 pub enum Verdict {
     /// Send packets here; the channel is bounded, and a full one stops the reading (TCP back-pressure). When the receiver is dropped the
     /// connection is ended. A few hundred packets is a good capacity: bytes are bounded beside it ([`rtmp::Limits::queued_bytes`]), by the
-    /// channel's own count, so nothing else may be sent through a clone of the sender.
-    Accept(mpsc::Sender<Packet>),
+    /// channel's own count, so nothing else may be sent through a clone of the sender. The line is the session's too.
+    Accept(mpsc::Sender<Packet>, Arc<Line>),
     /// Tell the streamer and end the connection.
     Refuse(Refusal),
 }

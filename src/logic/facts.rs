@@ -75,6 +75,7 @@ pub struct Facts {
     gop: Option<MediaTime>,
     /// Pictures presented before one that was decoded earlier.
     reordered: bool,
+    open_gops: u64,
 }
 
 impl Facts {
@@ -93,6 +94,11 @@ impl Facts {
             // longer than any so far, and still open
             self.gop = self.gop.map(|_| pts - last);
         }
+    }
+
+    /// A picture came; `open`: a GOP begins with it without an IDR.
+    pub fn seen(&mut self, open: bool) {
+        self.open_gops = self.open_gops.saturating_add(u64::from(open));
     }
 
     /// A publisher went on: the distance to the last IDR says nothing.

@@ -11,6 +11,7 @@ pub mod lifecycle;
 pub mod loudness;
 pub mod mapper;
 pub mod model;
+pub mod obstacle;
 pub mod packet;
 pub mod pathway;
 pub mod playlist;

@@ -92,6 +92,20 @@ pub struct Row {
     pub slots: Vec<Slot>,
 }
 
+/// Fills the slots of rungs that are not produced: with the next lower rung's segment, or, of the lowest, with the next better one's (rules.md 1).
+pub(super) fn lend(slots: &mut [Slot], borrowed: &[usize], tracks: &[Track]) {
+    let produced = |i: &usize| {
+        let video = tracks.get(*i).is_some_and(|t| matches!(t.format, Format::Video(_)));
+        video && !borrowed.contains(i)
+    };
+    for &track in borrowed {
+        let lender = (track + 1..slots.len()).find(produced).or_else(|| (0..track.min(slots.len())).rfind(produced));
+        if let (Some(lent), Some(slot)) = (lender.and_then(|i| slots.get(i)).cloned(), slots.get_mut(track)) {
+            *slot = lent;
+        }
+    }
+}
+
 /// How long a segment plays.
 fn own_duration(start: MediaTime, end: MediaTime) -> Duration {
     Duration::from_millis((end - start).millis().max(0).unsigned_abs())
@@ -570,23 +584,8 @@ impl Window {
                 *total = (total.0.saturating_add(m.size), total.1 + length);
             }
         }
-        self.lend(&mut slots, &pending.borrowed);
+        lend(&mut slots, &pending.borrowed, &self.tracks);
         Row { number: self.base + pending.row, start: pending.start, end, discontinuity, era, slots }
-    }
-
-    /// Fills the slots of rungs that are not produced.
-    fn lend(&self, slots: &mut [Slot], borrowed: &[usize]) {
-        for &track in borrowed {
-            let lower = (track + 1..slots.len()).find(|i| {
-                let video = self.tracks.get(*i).is_some_and(|t| matches!(t.format, Format::Video(_)));
-                video && !borrowed.contains(i)
-            });
-            if let Some(lent) = lower.and_then(|i| slots.get(i)).cloned()
-                && let Some(slot) = slots.get_mut(track)
-            {
-                *slot = lent;
-            }
-        }
     }
 
     fn evict(&mut self) {

@@ -59,7 +59,7 @@ fn numbers(w: &Window) -> Vec<u64> {
 }
 
 #[test]
-fn a_rung_that_is_not_produced_names_the_next_lower_one() {
+fn a_rung_that_is_not_produced_names_the_next_lower_one_and_the_lowest_the_next_better_one() {
     let format = |height| VideoFormat {
         width: height * 2,
         height,
@@ -75,18 +75,19 @@ fn a_rung_that_is_not_produced_names_the_next_lower_one() {
     };
     let policy = Policy { target_duration: 2, window: MediaTime::from_secs(10), first_row_wait: Duration::ZERO };
     let tracks = vec![track("src", 720), track("480p", 480), track("360p", 360)];
-    let mut w = Window::new("s".parse().unwrap(), policy, UnixMillis(0), tracks);
     let keys = Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s".parse().unwrap(), 1, Default::default());
-    assert!(w.open(0, MediaTime::ZERO, false, Duration::ZERO));
-    w.borrow(0, 0);
-    w.borrow(1, 0);
-    let name = "360p".parse().unwrap();
-    let init = Arc::new(Init { key: keys.init(&name, "00000000"), format: Format::Video(format(360)) });
-    let placed = Placed { start: 0, duration: 180_000, size: 9, key: keys.segment(&name, 0), init };
-    assert!(w.place(2, 0, placed.clone()));
-    w.close(MediaTime::from_secs(2), Duration::ZERO);
-    assert!(w.advance(Store::Up, &|_| false, Duration::ZERO), "nobody waits for what is not produced");
-    assert_eq!(w.snapshot().unwrap().rows[0].slots, vec![Slot::Media(placed); 3]);
+    for (produced, not) in [(2, [0, 1]), (0, [1, 2])] {
+        let mut w = Window::new("s".parse().unwrap(), policy.clone(), UnixMillis(0), tracks.clone());
+        assert!(w.open(0, MediaTime::ZERO, false, Duration::ZERO));
+        not.iter().for_each(|track| w.borrow(*track, 0));
+        let track = &tracks[produced];
+        let init = Arc::new(Init { key: keys.init(&track.name, "00000000"), format: track.format.clone() });
+        let placed = Placed { start: 0, duration: 180_000, size: 9, key: keys.segment(&track.name, 0), init };
+        assert!(w.place(produced, 0, placed.clone()));
+        w.close(MediaTime::from_secs(2), Duration::ZERO);
+        assert!(w.advance(Store::Up, &|_| false, Duration::ZERO), "nobody waits for what is not produced");
+        assert_eq!(w.snapshot().unwrap().rows[0].slots, vec![Slot::Media(placed); 3]);
+    }
 }
 
 #[test]

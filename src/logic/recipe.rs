@@ -4,13 +4,11 @@
 
 use std::str::FromStr;
 
-use h264_reader::avcc::AvcDecoderConfigurationRecord;
-use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
-
 use super::ladder::Rung;
 use super::model::VideoFormat;
 use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
+use crate::cmaf::h264;
 
 macro_rules! template {
     ($file:literal) => {
@@ -170,29 +168,10 @@ fn within(what: &'static str, value: u64, min: u64, max: u64) -> Result<u64, Rec
     if (min..=max).contains(&value) { Ok(value) } else { Err(RecipeError::Range { what, value, min, max }) }
 }
 
-/// What the parameter sets say about the picture's shape.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Shape {
-    /// Sample aspect ratio, width over height; 1:1 when absent or unreadable.
-    sar: (u64, u64),
-    /// Fields may occur.
-    interlaced: bool,
-}
-
-fn shape(avcc: &[u8]) -> Shape {
-    let sps = AvcDecoderConfigurationRecord::try_from(avcc).ok().and_then(|record| record.create_context().ok());
-    let Some(sps) = sps.as_ref().and_then(|context| context.sps().next()) else {
-        return Shape { sar: (1, 1), interlaced: false };
-    };
-    let sar = |s: &SeqParameterSet| s.vui_parameters.as_ref()?.aspect_ratio_info.as_ref()?.get();
-    let sar = sar(sps).filter(|&(w, h)| w > 0 && h > 0).unwrap_or((1, 1));
-    Shape { sar: (u64::from(sar.0), u64::from(sar.1)), interlaced: matches!(sps.frame_mbs_flags, FrameMbsFlags::Fields { .. }) }
-}
-
 /// Whether the source's displayed shape is another than the rung's (whose samples are square).
-fn differs(source: &VideoFormat, sar: (u64, u64), rung: &Rung) -> bool {
-    let theirs = u64::from(source.width) * sar.0 * u64::from(rung.height);
-    let ours = u64::from(source.height) * sar.1 * u64::from(rung.width);
+fn differs(source: &VideoFormat, sar: (u32, u32), rung: &Rung) -> bool {
+    let theirs = u64::from(source.width) * u64::from(sar.0) * u64::from(rung.height);
+    let ours = u64::from(source.height) * u64::from(sar.1) * u64::from(rung.width);
     theirs.abs_diff(ours).saturating_mul(1000) > ours.max(theirs).saturating_mul(SHAPE_TOLERANCE)
 }
 
@@ -218,10 +197,11 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
     let threads = within("encoder threads", software.threads.into(), 1, 16)?;
     let decoder_threads = within("decoder threads", software.decoder_threads.into(), 1, 16)?;
-    let shape = shape(&source.avcc);
+    let picture = h264::picture(&source.avcc);
+    let sar = picture.map_or((1, 1), |p| p.sar);
 
     let mut text = DECODE.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("threads", Value::Number(decoder_threads))])?;
-    if shape.interlaced {
+    if picture.is_some_and(|p| p.interlaced) {
         text += " ! ";
         text += &DEINTERLACE.fill(&[])?;
     }
@@ -241,7 +221,7 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
         let scaled =
             Node { name: Name("size", index), width: rung.width, height: rung.height, halved: rung.halved, original: false };
         text += " ";
-        text += &scale(&from, &scaled, from.original && differs(source, shape.sar, rung))?;
+        text += &scale(&from, &scaled, from.original && differs(source, sar, rung))?;
         text += " ";
         text += &encode(scaled.name, index, rung, software.preset, threads)?;
         nodes.push(scaled);

@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::journal::Journal;
 use super::model::{Keys, ObjectKey, SessionId, TrackName};
 use super::pathway::Pathways;
-use super::playlist::{Format, Init, Placed, Row, Slot, Snapshot, Track};
+use super::playlist::{Format, Init, Placed, Row, Slot, Snapshot, Track, lend};
 use super::render::{dash, hls};
 use super::time::{MediaTime, UnixMillis};
 
@@ -289,19 +289,6 @@ fn init_changes(before: &[Slot], slots: &[Slot]) -> bool {
         (Slot::Media(a), Slot::Media(b)) => a.init.key != b.init.key,
         _ => false,
     })
-}
-
-/// rules.md 1, as the live window did it.
-fn lend(slots: &mut [Slot], borrowed: &[usize], tracks: &[Track]) {
-    for &track in borrowed {
-        let lower = (track + 1..slots.len()).find(|i| {
-            let video = tracks.get(*i).is_some_and(|t| matches!(t.format, Format::Video(_)));
-            video && !borrowed.contains(i)
-        });
-        if let (Some(lent), Some(slot)) = (lower.and_then(|i| slots.get(i)).cloned(), slots.get_mut(track)) {
-            *slot = lent;
-        }
-    }
 }
 
 /// What the track came to: its real format, and its measured rate.

@@ -85,8 +85,9 @@ impl Clip {
             }
         }
         let (Some(&first), Some(&last)) = (video.iter().min(), video.iter().max()) else { return Err(BadClip::NoVideo) };
-        let begins =
-            units.iter().find_map(|p| if let Packet::Video { data, .. } = p { Some(h264::is_idr(data)) } else { None });
+        let begins = units
+            .iter()
+            .find_map(|p| if let Packet::Video { data, .. } = p { Some(h264::scan(data).map(|s| s.idr)) } else { None });
         match begins.transpose()? {
             Some(true) if configs.iter().any(|c| matches!(c, Packet::VideoConfig(_))) => {}
             Some(true) => return Err(BadClip::NoVideo),

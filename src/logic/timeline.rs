@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 
 use super::mapper::{Mapper, Track};
 use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
+use super::obstacle::{self, MAX_GOP, Obstacle};
 use super::time::MediaTime;
 use crate::cmaf::aac::FRAME;
 
@@ -41,7 +42,7 @@ pub struct Policy {
     pub passthrough_short_side: u32,
     /// And up to this rate, bits per second. Default 8 Mbit/s.
     pub passthrough_bitrate: u64,
-    /// Encoders are there. Without them a source is passed through whatever it is.
+    /// Encoders are there. Without them a source is passed through, unless no viewer could see it.
     pub can_encode: bool,
 }
 
@@ -59,9 +60,6 @@ impl Default for Policy {
 
 /// An IDR this much before the target is taken for one at the target: RTMP rounds to milliseconds and some encoders are a frame early (rules.md 3).
 const TOLERANCE: MediaTime = MediaTime::from_millis(40);
-
-/// A GOP above this is not passed through, and the first playlist waits no longer for the second IDR (rules.md 3).
-const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
 
 /// Target duration of `long-segments` (rules.md 3), seconds.
 const LONG_TARGET: u32 = 10;
@@ -109,8 +107,8 @@ pub struct Cut {
 pub struct Decision {
     /// The source rung exists.
     pub passthrough: bool,
-    /// Why not, for the streamer.
-    pub reason: Option<String>,
+    /// Why not.
+    pub reason: Option<Obstacle>,
     /// EXT-X-TARGETDURATION, seconds.
     pub target_duration: u32,
     /// The source's video; `None` for an audio-only stream.
@@ -164,6 +162,8 @@ enum Source {
         /// Its GOPs are short enough again since this IDR.
         good_since: Option<MediaTime>,
     },
+    /// What came in its place in mid-stream cannot be passed through, until something else comes (rules.md 1).
+    Barred,
 }
 
 /// What ended the probing.
@@ -232,6 +232,8 @@ pub struct Timeline {
     discontinuity: bool,
     /// Goes on behind another writer: the first cut has a discontinuity too.
     resumed: bool,
+    /// While probing: the parameter sets alone forbid passthrough.
+    barred: bool,
     target_duration: u32,
 }
 
@@ -275,6 +277,7 @@ impl Timeline {
             latest: MediaTime::ZERO,
             discontinuity: false,
             resumed: false,
+            barred: false,
             target_duration: 2,
         }
     }
@@ -374,6 +377,11 @@ impl Timeline {
             return out;
         }
         if self.open.is_none() || (idr && self.new_video.is_some()) {
+            if let Some(obstacle) = self.format_obstacle().filter(|o| !self.policy.can_encode && o.is_unplayable()) {
+                self.phase = Phase::Refused;
+                out.push(Event::Refused(format!("{obstacle} (this server does not encode)")));
+                return out;
+            }
             self.begin_run(pts, &mut out);
         }
         self.early = self.early.min(composition);
@@ -561,6 +569,7 @@ impl Timeline {
             if let Some(format) = self.new_video.take() {
                 self.video = Some(format);
             }
+            self.barred = self.policy.can_encode && self.format_obstacle().is_some();
             self.open = Some(pts);
             self.phase = Phase::Probing { grid: vec![pts], bytes: 0 };
             self.grid_next = pts + self.policy.target;
@@ -591,13 +600,17 @@ impl Timeline {
             self.longest = self.longest.max(gap);
         }
         let target = self.policy.target;
+        // Judged where it can change.
+        let barred = fresh && self.policy.can_encode && self.format_obstacle().is_some();
         match &mut self.phase {
             Phase::Probing { grid, bytes } => {
-                if unit.pts >= self.grid_next {
+                let boundary = unit.pts >= self.grid_next;
+                if boundary {
                     grid.push(unit.pts);
                     self.grid_next = next_on_grid(self.grid_next, unit.pts, target);
                 }
-                let first_cut = unit.idr && length >= target - TOLERANCE;
+                // What the parameter sets forbid needs no look at key frames: the first segment only gives the audio time to come.
+                let first_cut = if self.barred { boundary } else { unit.idr && length >= target - TOLERANCE };
                 let waited = length
                     >= if self.policy.long_gop == LongGop::LongSegments || !self.policy.can_encode {
                         MediaTime::from_secs(i64::from(LONG_TARGET))
@@ -619,6 +632,7 @@ impl Timeline {
                     }
                     // Without encoders nobody can stand in: the segment gets as long as it must.
                     Source::Produced => self.policy.can_encode && last_chance,
+                    Source::Barred => length >= target || last_chance,
                     Source::Away { good_since } => {
                         if gap.is_some_and(|g| g > limit) {
                             *good_since = None;
@@ -634,7 +648,8 @@ impl Timeline {
                     return false;
                 }
                 let produced = match source {
-                    _ if fresh => unit.idr,
+                    _ if fresh => unit.idr && !barred,
+                    Source::Barred => false,
                     Source::Produced => unit.idr,
                     Source::Away { good_since } => {
                         unit.idr && good_since.is_some_and(|since| unit.pts - since >= REHABILITATION)
@@ -643,6 +658,7 @@ impl Timeline {
                 self.discontinuity |= produced != (*source == Source::Produced);
                 *source = match (produced, *source) {
                     (true, _) => Source::Produced,
+                    (false, _) if barred => Source::Barred,
                     (false, Source::Produced) => Source::Away { good_since: None },
                     (false, away) => away,
                 };
@@ -697,8 +713,8 @@ impl Timeline {
         let at_idr = why == Why::Idr;
         let reason = self.obstacle(length, why != Why::Waited, bitrate);
         let forced = !self.policy.can_encode;
-        if let (Some(reason), LongGop::Refuse, false) = (&reason, self.policy.long_gop, forced) {
-            out.push(Event::Refused(reason.clone()));
+        if let (Some(reason @ Obstacle::Gop), LongGop::Refuse, false) = (&reason, self.policy.long_gop, forced) {
+            out.push(Event::Refused(reason.to_string()));
             self.phase = Phase::Refused;
             return false;
         }
@@ -738,29 +754,21 @@ impl Timeline {
     }
 
     /// Why the source cannot be passed through.
-    fn obstacle(&self, gop: MediaTime, at_idr: bool, bitrate: u64) -> Option<String> {
-        let video = self.video.as_ref()?;
-        let short = video.width.min(video.height);
-        // Baseline, Main and High at 8 bits 4:2:0 are what browsers decode.
-        let profile = video.codec.get(5..7).and_then(|p| u8::from_str_radix(p, 16).ok()).unwrap_or(0);
-        let level = video.codec.get(9..11).and_then(|l| u8::from_str_radix(l, 16).ok()).unwrap_or(0);
-        if !matches!(profile, 66 | 77 | 100) || level > 42 {
-            return Some(format!("{} is not played by browsers: use profile High, at most level 4.2", video.codec));
-        }
-        if short > self.policy.passthrough_short_side {
-            return Some(format!("{}x{} is larger than {}p", video.width, video.height, self.policy.passthrough_short_side));
+    fn obstacle(&self, gop: MediaTime, at_idr: bool, bitrate: u64) -> Option<Obstacle> {
+        self.video.as_ref()?;
+        if let Some(obstacle) = self.format_obstacle() {
+            return Some(obstacle);
         }
         if bitrate > self.policy.passthrough_bitrate {
-            return Some(format!(
-                "{} kbit/s is over the limit of {} kbit/s",
-                bitrate / 1000,
-                self.policy.passthrough_bitrate / 1000
-            ));
+            return Some(Obstacle::Bitrate { measured: bitrate, limit: self.policy.passthrough_bitrate });
         }
-        if self.policy.long_gop != LongGop::LongSegments && (!at_idr || gop > MAX_GOP) {
-            return Some("no key frame within 4.5 s: set the keyframe interval to 2 s in OBS".into());
-        }
-        None
+        let long = self.policy.long_gop != LongGop::LongSegments && (!at_idr || gop > MAX_GOP);
+        long.then_some(Obstacle::Gop)
+    }
+
+    /// What the parameter sets in force (or about to be) say against it.
+    pub fn format_obstacle(&self) -> Option<Obstacle> {
+        obstacle::of_format(self.video_format()?, &self.policy)
     }
 
     fn take_cut(&mut self, start: MediaTime) -> Cut {

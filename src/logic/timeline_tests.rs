@@ -1,6 +1,7 @@
 use super::*;
 use crate::cmaf::aac;
-use crate::cmaf::h264::{read_record, tests::RECORD_720P30};
+use crate::cmaf::h264::read_record;
+use crate::cmaf::h264::tests::{RECORD_720P30, records};
 use proptest::prelude::*;
 
 const NOW: Duration = Duration::ZERO;
@@ -71,7 +72,7 @@ fn obs_at_its_defaults_is_reencoded_and_cut_every_two_seconds() {
     let events = play(&mut timeline(Policy::default()), &[0, 8333], 0, 9000);
     let d = decision(&events);
     assert!(!d.passthrough);
-    assert!(d.reason.as_ref().unwrap().contains("keyframe interval"));
+    assert_eq!(d.reason, Some(Obstacle::Gop));
     assert_eq!(d.target_duration, 2);
     assert_eq!(d.cuts.len(), 3, "the segments of the 4.5 s that were waited for");
     assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 6000, 8000]);
@@ -136,12 +137,83 @@ fn without_encoders_a_long_gop_makes_a_long_segment() {
     assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 10_000, 12_000]);
 }
 
+fn of(hex: &str) -> VideoFormat {
+    read_record(&records::bytes(hex), None).unwrap()
+}
+
 #[test]
-fn a_source_that_browsers_cannot_play_is_reencoded() {
+fn a_source_that_browsers_cannot_play_is_reencoded_and_nothing_is_waited_for() {
     let mut t = Timeline::new(Policy::default());
-    t.video_config(VideoFormat { codec: "avc1.6e001f".into(), ..format() }, NOW);
-    let events = play(&mut t, &every(2000, 10_000), 0, 4000);
-    assert!(!decision(&events).passthrough);
+    t.video_config(of(records::HIGH_10), NOW);
+    t.audio_config(aac::silent_format(), NOW);
+    let events = play(&mut t, &every(8333, 10_000), 0, 8100);
+    let d = decision(&events);
+    assert_eq!((d.passthrough, &d.reason, d.target_duration), (false, &Some(Obstacle::Depth(10)), 2));
+    assert!(d.audio.is_some());
+    assert_eq!(d.cuts.len(), 2, "decided at the first boundary, not after 4.5 s");
+    assert_eq!(cuts(&events).iter().map(|c| c.1).collect::<Vec<_>>(), [0, 2000, 4000, 6000, 8000]);
+}
+
+#[test]
+fn where_nobody_encodes_what_cannot_be_played_is_refused_and_the_rest_passes() {
+    let policy = Policy { can_encode: false, passthrough_short_side: 100, ..Policy::default() };
+    for hex in [records::HIGH_10, records::HIGH_422, records::HIGH_444, records::INTERLACED] {
+        let mut t = Timeline::new(policy.clone());
+        t.video_config(of(hex), NOW);
+        let events = play(&mut t, &every(2000, 10_000), 0, 4000);
+        assert!(matches!(&events[..], [Event::Refused(reason)] if reason.contains("does not encode")), "{events:?}");
+    }
+    let events = play(&mut timeline(policy.clone()), &every(2000, 10_000), 0, 4100);
+    assert!(decision(&events).passthrough && matches!(decision(&events).reason, Some(Obstacle::Size { .. })));
+    // In mid-stream too.
+    let mut t = timeline(policy);
+    play(&mut t, &every(2000, 10_000), 0, 5000);
+    t.video_config(of(records::INTERLACED), NOW);
+    let events = play(&mut t, &[6000], 5000, 6500);
+    assert_eq!(events.iter().filter(|e| matches!(e, Event::Refused(_))).count(), 1);
+    assert!(matches!(t.pause()[..], [Event::Closed { dropped: false, .. }]), "what came before is kept");
+}
+
+#[test]
+fn a_format_that_cannot_be_passed_through_leaves_the_source_out_until_another_one_comes() {
+    let mut t = timeline(Policy::default());
+    let mut events = play(&mut t, &every(2000, 10_000), 0, 4500);
+    assert!(decision(&events).passthrough);
+    t.video_config(of(records::HIGH_10), NOW);
+    events.extend(play(&mut t, &every(1000, 50_000), 4500, 45_000));
+    t.video_config(format(), NOW);
+    events.extend(play(&mut t, &every(1000, 50_000), 45_000, 48_100));
+    let s = sources(&events);
+    let before: Vec<_> = s.iter().filter(|c| c.0 < 5000).collect();
+    assert!(before.iter().all(|c| c.2 && !c.1), "{before:?}");
+    let barred: Vec<_> = s.iter().filter(|c| (5000..45_000).contains(&c.0)).collect();
+    assert!(barred.iter().all(|c| !c.2), "however short its GOPs are: {barred:?}");
+    assert_eq!(
+        barred.iter().map(|c| c.0).collect::<Vec<_>>(),
+        every(2000, 40_000).iter().map(|t| t + 5000).collect::<Vec<_>>()
+    );
+    assert_eq!(barred.iter().filter(|c| c.1).count(), 1, "one discontinuity: {barred:?}");
+    let back: Vec<_> = s.iter().filter(|c| c.0 >= 45_000).collect();
+    assert!(back[0].0 == 45_000 && back[0].1 && back.iter().all(|c| c.2), "at once: {back:?}");
+}
+
+#[test]
+fn a_writer_that_goes_on_with_a_session_looks_at_the_source_it_gets() {
+    let past = Past { passthrough: true, video: true, target_duration: 2, end: MediaTime::from_secs(10) };
+    for (format, passes) in [(format(), true), (of(records::INTERLACED), false)] {
+        let mut t = Timeline::resumed(Policy::default(), &past);
+        t.video_config(format, NOW);
+        let events = play(&mut t, &every(2000, 10_000), 0, 4100);
+        assert!(sources(&events).iter().all(|c| c.2 == passes), "{:?}", sources(&events));
+        assert_eq!(cuts(&events).len(), 3);
+    }
+}
+
+#[test]
+fn refusing_long_gops_refuses_nothing_else() {
+    let refuse = Policy { long_gop: LongGop::Refuse, passthrough_short_side: 360, ..Policy::default() };
+    let events = play(&mut timeline(refuse), &every(2000, 10_000), 0, 5000);
+    assert!(!decision(&events).passthrough && !events.iter().any(|e| matches!(e, Event::Refused(_))));
 }
 
 #[test]

@@ -65,7 +65,7 @@ impl Bench {
     async fn accept(&mut self) -> mpsc::Receiver<Packet> {
         let request = self.requests.recv().await.unwrap();
         let (tx, rx) = mpsc::channel(1024);
-        request.verdict.send(Verdict::Accept(tx)).unwrap();
+        request.verdict.send(Verdict::Accept(tx, Default::default())).unwrap();
         rx
     }
 

@@ -102,6 +102,9 @@ pub enum Error {
     /// The worker dropped its end of the packets.
     #[error("the worker ended the stream")]
     WorkerLeft,
+    /// The same, and said why.
+    #[error("the worker ended the stream: {} ({})", .0.reason, .0.code)]
+    Dismissed(Refusal),
     /// End of the byte stream in the middle of a publication.
     #[error("connection cut while publishing")]
     Cut,
@@ -114,7 +117,11 @@ impl Error {
     /// Whose fault it is. A refusal by the worker is the publisher's where it is about the name or the right to it.
     pub fn blame(&self) -> Blame {
         match self {
-            Error::Full { .. } | Error::ShuttingDown | Error::WorkerLeft | Error::Deadline(Deadline::Verdict) => Blame::Worker,
+            Error::Full { .. }
+            | Error::ShuttingDown
+            | Error::WorkerLeft
+            | Error::Dismissed(_)
+            | Error::Deadline(Deadline::Verdict) => Blame::Worker,
             Error::Refused(refusal) if refusal.code == Refusal::REJECTED => Blame::Worker,
             _ => Blame::Publisher,
         }
@@ -127,7 +134,7 @@ impl Error {
             Error::AddressFull { .. } => Cause::AddressFull,
             Error::Protocol(_) | Error::SecondStream | Error::Media { .. } => Cause::Protocol,
             Error::NoPublish { .. } | Error::TooLong { .. } => Cause::Limit,
-            Error::Deadline(Deadline::Verdict) | Error::ShuttingDown | Error::WorkerLeft => Cause::Worker,
+            Error::Deadline(Deadline::Verdict) | Error::ShuttingDown | Error::WorkerLeft | Error::Dismissed(_) => Cause::Worker,
             Error::Deadline(_) => Cause::Deadline,
             Error::WrongApp { .. } | Error::NoKey | Error::Refused(_) => Cause::Refused,
             Error::Codec(_) => Cause::Codec,
@@ -138,7 +145,7 @@ impl Error {
     /// What the publisher is told, where telling makes sense: not to a peer that is gone, silent, or speaks no RTMP.
     pub(super) fn refusal(&self) -> Option<Refusal> {
         let (code, reason) = match self {
-            Error::Refused(refusal) => return Some(refusal.clone()),
+            Error::Refused(refusal) | Error::Dismissed(refusal) => return Some(refusal.clone()),
             Error::WrongApp { .. } => (Refusal::BAD_NAME, format!("the server address must end in /{APP}")),
             Error::NoKey => (Refusal::BAD_NAME, "no stream key given".to_owned()),
             Error::Deadline(Deadline::Verdict) => (Refusal::REJECTED, "the server is too busy, try again".to_owned()),

@@ -1,11 +1,13 @@
 //! The way to the worker, bounded by bytes as well as by packets.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use tokio::sync::mpsc;
+use tokio::time::Instant;
 
 use super::error::Error;
-use crate::ingest::Packet;
+use crate::ingest::{Line, Packet};
 
 /// A packet's cost beside its data: the enum itself, its slot in the channel and the allocation behind `Bytes`.
 const OVERHEAD: usize = 128;
@@ -14,27 +16,31 @@ const OVERHEAD: usize = 128;
 #[derive(Debug)]
 pub(super) struct Queue {
     sender: mpsc::Sender<Packet>,
+    line: Arc<Line>,
     max_bytes: usize,
     /// Costs of the newest packets, the newest last; at least all that still wait.
     recent: VecDeque<usize>,
 }
 
 impl Queue {
-    pub(super) fn new(sender: mpsc::Sender<Packet>, max_bytes: usize) -> Self {
-        Self { sender, max_bytes, recent: VecDeque::new() }
+    pub(super) fn new(sender: mpsc::Sender<Packet>, line: Arc<Line>, max_bytes: usize) -> Self {
+        Self { sender, line, max_bytes, recent: VecDeque::new() }
     }
 
     /// Waits until the packet fits in both bounds; one that alone is over `max_bytes` waits until the queue is empty.
     ///
     /// # Errors
-    /// [`Error::WorkerLeft`] when the worker dropped its end.
+    /// As [`Queue::left`] when the worker dropped its end.
     pub(super) async fn send(&mut self, packet: Packet) -> Result<(), Error> {
         let cost = cost(&packet);
         let slots = self.sender.max_capacity();
         // Of the packets sent before, the newest `may_wait` may still be in the channel; all older ones must be out. The channel takes
         // them in order, so that is the case when the other slots are free.
         let may_wait = newest_within(&self.recent, self.max_bytes.saturating_sub(cost)).min(slots - 1);
-        let mut free = self.sender.reserve_many(slots - may_wait).await.map_err(|_| Error::WorkerLeft)?;
+        let begun = Instant::now();
+        let reserved = self.sender.reserve_many(slots - may_wait).await;
+        self.line.count_blocked(begun.elapsed());
+        let mut free = reserved.map_err(|_| self.left())?;
         if let Some(slot) = free.next() {
             slot.send(packet);
         }
@@ -47,6 +53,16 @@ impl Queue {
     /// Ready when the worker dropped its end.
     pub(super) async fn closed(&self) {
         self.sender.closed().await;
+    }
+
+    /// Why the worker dropped its end.
+    pub(super) fn left(&self) -> Error {
+        self.line.refusal().map_or(Error::WorkerLeft, Error::Dismissed)
+    }
+
+    /// Bytes came, whatever they hold.
+    pub(super) fn count_bytes(&self, bytes: usize) {
+        self.line.count_bytes(bytes);
     }
 }
 
@@ -97,15 +113,15 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn bytes_bound_a_long_channel_and_packets_a_short_one() {
         let (tx, _rx) = mpsc::channel(100);
-        assert_eq!(fill(&mut Queue::new(tx, 10_000), 1000).await, 10);
+        assert_eq!(fill(&mut Queue::new(tx, Arc::default(), 10_000), 1000).await, 10);
         let (tx, _rx) = mpsc::channel(3);
-        assert_eq!(fill(&mut Queue::new(tx, 10_000), 1000).await, 3);
+        assert_eq!(fill(&mut Queue::new(tx, Arc::default(), 10_000), 1000).await, 3);
     }
 
     #[tokio::test(start_paused = true)]
     async fn room_comes_back_as_the_worker_takes_packets() {
         let (tx, mut rx) = mpsc::channel(100);
-        let mut queue = Queue::new(tx, 10_000);
+        let mut queue = Queue::new(tx, Arc::default(), 10_000);
         assert_eq!(fill(&mut queue, 1000).await, 10);
         rx.recv().await.unwrap();
         assert_eq!(fill(&mut queue, 500).await, 2);
@@ -118,7 +134,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_packet_over_the_bound_goes_alone() {
         let (tx, mut rx) = mpsc::channel(100);
-        let mut queue = Queue::new(tx, 10_000);
+        let mut queue = Queue::new(tx, Arc::default(), 10_000);
         assert_eq!(fill(&mut queue, 50_000).await, 1);
         assert_eq!(fill(&mut queue, 200).await, 0);
         rx.recv().await.unwrap();
@@ -128,7 +144,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_worker_that_left_ends_the_wait() {
         let (tx, rx) = mpsc::channel(1);
-        let mut queue = Queue::new(tx, 10_000);
+        let mut queue = Queue::new(tx, Arc::default(), 10_000);
         assert_eq!(fill(&mut queue, 1000).await, 1);
         drop(rx);
         assert!(matches!(queue.send(audio(1000)).await, Err(Error::WorkerLeft)));

@@ -161,7 +161,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Err(_) => Err(Error::Deadline(Deadline::Verdict)),
             Ok(Err(error)) => Err(error),
             Ok(Ok(Verdict::Refuse(refusal))) => Err(Error::Refused(refusal)),
-            Ok(Ok(Verdict::Accept(sender))) => Ok(Queue::new(sender, widen(self.server.limits.queued_bytes))),
+            Ok(Ok(Verdict::Accept(sender, line))) => Ok(Queue::new(sender, line, widen(self.server.limits.queued_bytes))),
         }
     }
 
@@ -192,9 +192,10 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 idle = Instant::now() + self.server.limits.idle();
             }
             let n = tokio::select! {
-                () = queue.closed() => return Err(Error::WorkerLeft),
+                () = queue.closed() => return Err(queue.left()),
                 read = self.read(READ, idle, Deadline::Idle) => read?,
             };
+            queue.count_bytes(n);
             if n == 0 {
                 return Err(Error::Cut);
             }

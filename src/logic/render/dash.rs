@@ -12,6 +12,7 @@
 
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
+use crate::cmaf::h264;
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Init, Placed, Row, Slot, Snapshot};
@@ -247,16 +248,17 @@ fn captions(xml: &mut Writer, services: &Services) {
 
 fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], services: &Services, start: MediaTime) {
     let fastest = rungs.iter().map(|(_, f)| f.fps).max_by_key(|fps| fps.milli());
+    // 5.3.7.2: without @sar these count square samples.
+    let sizes: Vec<(u32, u32)> = rungs.iter().map(|(_, f)| h264::displayed(f)).collect();
     let set = adaptation_set(1, "video")
-        .maybe("maxWidth", rungs.iter().map(|(_, f)| f.width).max())
-        .maybe("maxHeight", rungs.iter().map(|(_, f)| f.height).max())
+        .maybe("maxWidth", sizes.iter().map(|s| s.0).max())
+        .maybe("maxHeight", sizes.iter().map(|s| s.1).max())
         .maybe("maxFrameRate", fastest.and_then(frame_rate));
     xml.open("AdaptationSet", &set);
     captions(xml, services);
     role(xml);
-    for (r, format) in rungs {
-        let attributes =
-            common(r).with("width", format.width).with("height", format.height).maybe("frameRate", frame_rate(format.fps));
+    for ((r, format), (width, height)) in rungs.iter().zip(sizes) {
+        let attributes = common(r).with("width", width).with("height", height).maybe("frameRate", frame_rate(format.fps));
         xml.open("Representation", &attributes);
         template(xml, r, start);
         xml.close();

@@ -7,6 +7,7 @@
 use std::fmt::Write;
 
 use super::{bandwidths, comment};
+use crate::cmaf::h264;
 use crate::logic::model::{AudioFormat, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Placed, Row, Slot, Snapshot, Track};
@@ -151,7 +152,9 @@ fn variant(
     }
     out.push('"');
     if let Some(video) = video {
-        let _ = write!(out, ",RESOLUTION={}x{}", video.width, video.height);
+        // 4.4.6.2: the size at which to display it.
+        let (width, height) = h264::displayed(video);
+        let _ = write!(out, ",RESOLUTION={width}x{height}");
         let milli = video.fps.milli();
         if milli > 0 {
             let _ = write!(out, ",FRAME-RATE={}.{:03}", milli / 1000, milli % 1000);

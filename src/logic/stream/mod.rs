@@ -304,9 +304,13 @@ impl Stream {
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),
-            Packet::Video { time, composition, data, .. } => match h264::is_idr(&data) {
-                Ok(idr) => {
-                    let events = self.timeline.video(time, composition, idr, data, now.mono);
+            Packet::Video { time, composition, key, data } => match h264::scan(&data) {
+                Ok(scan) => {
+                    if scan.parameter_sets {
+                        self.renew_config(&data, now);
+                    }
+                    self.facts.seen(scan.begins_open_gop(key));
+                    let events = self.timeline.video(time, composition, scan.idr, data, now.mono);
                     self.handle(events, now);
                 }
                 Err(e) => self.warn(format!("access unit dropped: {e}")),
@@ -328,6 +332,16 @@ impl Stream {
         match h264::read_record(avcc, claimed) {
             Ok(format) => self.timeline.video_config(format, now.mono),
             Err(e) => self.outputs.push_back(Output::Refuse(e.to_string())),
+        }
+    }
+
+    /// Parameter sets among the pictures: others than those in force are a new configuration, as if a sequence header had brought them.
+    fn renew_config(&mut self, unit: &[u8], now: Now) {
+        let Some(current) = self.timeline.video_format().map(|f| f.avcc.clone()) else { return };
+        match h264::renewed(&current, unit) {
+            Ok(None) => {}
+            Ok(Some(avcc)) => self.video_config(&avcc, now),
+            Err(e) => self.warn(format!("parameter sets among the pictures are left alone: {e}")),
         }
     }
 
@@ -554,7 +568,8 @@ impl Stream {
     }
 
     fn ladder_source(&self, format: &VideoFormat) -> ladder::Source {
-        ladder::Source { width: format.width, height: format.height, fps: format.fps, bitrate: self.metadata.video_bitrate }
+        let (width, height) = h264::displayed(format);
+        ladder::Source { width, height, fps: format.fps, bitrate: self.metadata.video_bitrate }
     }
 
     fn started(&mut self, format: VideoFormat, now: Now) {
@@ -562,12 +577,16 @@ impl Stream {
         if !self.setup.timeline.can_encode {
             return;
         }
-        let passthrough = self.decision.as_ref().is_none_or(|d| d.passthrough);
+        let barred = self.timeline.format_obstacle().is_some();
+        let passthrough = self.decision.as_ref().map_or(!barred, |d| d.passthrough);
         let planned_for = self.planned_for(&format);
         let mut rungs = ladder::plan(&self.ladder_source(&planned_for), &self.setup.ladder, passthrough);
         if self.decision.is_some() {
             // rules.md 1: the set is fixed; a rung that this source cannot have is not produced.
             rungs.retain(|r| self.tracks.iter().any(|t| t.name == r.name));
+            if rungs.is_empty() && barred {
+                rungs.extend(self.last_resort(&format));
+            }
         }
         self.run_from = None;
         let encoding = self.encoding.get_or_insert_with(|| Encoding::new(format.clone(), rungs.clone()));
@@ -577,6 +596,13 @@ impl Stream {
         } else {
             self.start_run(format, rungs, now);
         }
+    }
+
+    /// A source that is not passed through and smaller than all rungs of the set: the lowest one shows it at its own size.
+    fn last_resort(&self, format: &VideoFormat) -> Option<Rung> {
+        let lowest = self.tracks.iter().rfind(|t| matches!(t.role, Role::Rung(_) | Role::NotProduced))?;
+        let own = ladder::plan(&self.ladder_source(format), &self.setup.ladder, false).into_iter().next()?;
+        Some(Rung { name: lowest.name.clone(), ..own })
     }
 
     fn start_run(&mut self, format: VideoFormat, rungs: Vec<Rung>, now: Now) {
@@ -589,14 +615,10 @@ impl Stream {
 
     fn decided(&mut self, decision: Decision, now: Now) {
         let anchor = *self.anchor.get_or_insert(now.wall);
-        if let (Some(video), Some(e), false) = (&decision.video, &mut self.encoding, decision.passthrough) {
-            let source = ladder::Source {
-                width: video.width,
-                height: video.height,
-                fps: video.fps,
-                bitrate: self.metadata.video_bitrate,
-            };
-            let rungs = ladder::plan(&source, &self.setup.ladder, false);
+        let plan = |video| ladder::plan(&self.ladder_source(video), &self.setup.ladder, decision.passthrough);
+        let rungs = decision.video.as_ref().map(plan).unwrap_or_default();
+        // What the parameter sets forbid is known from the first picture on: then the right plan runs already.
+        if let Some((video, e)) = decision.video.as_ref().zip(self.encoding.as_mut()).filter(|(_, e)| e.rungs() != rungs) {
             e.replan(video.clone(), rungs);
             self.early.clear();
             self.early_formats.clear();
@@ -661,10 +683,20 @@ impl Stream {
             }
             let lost = self.tracks[i].packager.cut(cut.number, cut.start);
             self.packaged(i, Ok(lost));
-            let role = self.tracks[i].role;
-            if role == Role::NotProduced || (role == Role::Source && !cut.source) {
+            if !self.is_produced(i, cut) {
                 self.lend(i, cut.number);
             }
+        }
+    }
+
+    /// The track has a segment of its own at this cut. While an old run drains, the encoders of the next one decide.
+    fn is_produced(&self, track: usize, cut: &Cut) -> bool {
+        let TrackState { name, role, .. } = &self.tracks[track];
+        match (role, &self.next_run) {
+            (Role::Source, _) => cut.source,
+            (Role::Audio, _) => true,
+            (Role::Rung(_) | Role::NotProduced, Some((_, rungs))) => rungs.iter().any(|r| r.name == *name),
+            (role, None) => *role != Role::NotProduced,
         }
     }
 

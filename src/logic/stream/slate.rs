@@ -88,7 +88,7 @@ impl Stream {
     /// What the rungs are planned for: they keep their sizes while a clip of another size is sent.
     pub(super) fn planned_for(&mut self, format: &VideoFormat) -> VideoFormat {
         match &self.source {
-            Some(source) if self.is_slate() => VideoFormat { width: source.width, height: source.height, ..format.clone() },
+            Some(source) if self.is_slate() => VideoFormat { fps: format.fps, ..source.clone() },
             _ => {
                 self.source = Some(format.clone());
                 format.clone()

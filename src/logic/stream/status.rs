@@ -198,7 +198,8 @@ impl Stream {
     fn warnings(&self, has_audio: bool) -> Vec<String> {
         let mut out = Vec::new();
         let advice = self.facts.gop_advice().filter(|_| !self.is_slate());
-        out.extend(self.decision.as_ref().and_then(|d| d.reason.clone()).filter(|_| advice.is_none()));
+        let reason = self.decision.as_ref().and_then(|d| d.reason.as_ref()).filter(|_| advice.is_none());
+        out.extend(reason.map(ToString::to_string));
         if !self.is_slate() {
             out.extend(self.audio_warnings(has_audio));
         }

@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 mod captions;
 mod paused;
+mod pictures;
 mod recorded;
 mod sim;
 mod sounded;
@@ -57,7 +58,7 @@ struct World {
 
 #[derive(Default)]
 struct Encoder {
-    rungs: usize,
+    plan: Vec<Rung>,
     fed: Vec<(MediaTime, bool)>,
     configured: bool,
     draining: bool,
@@ -198,13 +199,7 @@ impl World {
         let e = &mut self.encoder;
         match command {
             Command::Start { rungs, .. } => {
-                *e = Encoder {
-                    rungs: rungs.len(),
-                    starts: e.starts + 1,
-                    delay: e.delay,
-                    halved: e.halved,
-                    ..Encoder::default()
-                };
+                *e = Encoder { plan: rungs, starts: e.starts + 1, delay: e.delay, halved: e.halved, ..Encoder::default() };
             }
             Command::Feed { unit, cut } => {
                 let first = e.fed.is_empty() && !e.configured;
@@ -225,7 +220,7 @@ impl World {
         let keep = if self.encoder.draining { 0 } else { self.encoder.delay };
         while self.encoder.fed.len() > keep && !self.encoder.dead {
             let (pts, idr) = self.encoder.fed.remove(0);
-            let rungs = self.encoder.rungs;
+            let rungs = self.encoder.plan.len();
             let left_out = self.encoder.halved && self.encoder.skip && !idr;
             self.encoder.skip = !left_out;
             if left_out {

@@ -210,7 +210,7 @@ async fn mutated_sessions_never_panic_and_always_end() {
                 ended = &mut task => break ended,
                 Some(request) = bench.requests.recv() => {
                     let (tx, rx) = tokio::sync::mpsc::channel(4);
-                    let _ = request.verdict.send(weir::ingest::Verdict::Accept(tx));
+                    let _ = request.verdict.send(weir::ingest::Verdict::Accept(tx, Default::default()));
                     tokio::spawn(all(rx));
                 }
             }

@@ -5,7 +5,7 @@ use std::time::Duration;
 use tokio::net::TcpStream;
 use tokio::time::Instant;
 use weir::ingest::rtmp::{Cause, Limits};
-use weir::ingest::{Packet, Refusal, Request, Verdict};
+use weir::ingest::{Line, Packet, Refusal, Request, Verdict};
 use weir::secret::Secret;
 
 use super::{Bench, PEER, all, guarded, tracks};
@@ -123,7 +123,7 @@ async fn media_behind_publish_wait_for_a_slow_verdict_and_are_not_lost() {
     let request = bench.requests.recv().await.unwrap();
     tokio::time::sleep(Duration::from_secs(9)).await;
     let (tx, packets) = tokio::sync::mpsc::channel(64);
-    assert!(request.verdict.send(Verdict::Accept(tx)).is_ok());
+    assert!(request.verdict.send(Verdict::Accept(tx, Default::default())).is_ok());
     publisher.until("NetStream.Publish.Start").await;
     drop(publisher);
     task.await.unwrap();
@@ -198,6 +198,32 @@ async fn a_worker_that_drops_the_packets_ends_the_connection() {
     drop(publisher);
     task.await.unwrap();
     bench.assert_ended(Cause::Worker);
+}
+
+/// The reason goes out also where the connection is waiting for the session.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_says_why_is_quoted_to_the_publisher() {
+    for full in [false, true] {
+        let mut bench = Bench::new(Limits::default());
+        let (mut publisher, task) = bench.pipe(64 << 10);
+        let request = ask(&mut bench, &mut publisher, "anna").await;
+        let (tx, packets) = tokio::sync::mpsc::channel(1);
+        let line = std::sync::Arc::<Line>::default();
+        assert!(request.verdict.send(Verdict::Accept(tx, line.clone())).is_ok());
+        publisher.until("NetStream.Publish.Start").await;
+        for i in 0..if full { 3 } else { 1 } {
+            publisher.message(0, 6, 40 * i, VIDEO, &video(100, true)).await;
+        }
+        tokio::time::sleep(Duration::from_secs(2)).await;
+        assert!(line.received() > 100, "{}", line.received());
+        line.dismiss(Refusal { code: Refusal::REJECTED, reason: "no key frame".to_owned() });
+        drop(packets);
+        assert_refused(&mut publisher, Refusal::REJECTED, "no key frame").await;
+        assert_eq!(line.blocked().as_secs(), if full { 2 } else { 0 });
+        drop(publisher);
+        task.await.unwrap();
+        bench.assert_ended(Cause::Worker);
+    }
 }
 
 #[test]

@@ -1,0 +1,139 @@
+//! Why a source is not passed through as it is. Pure; what follows from it is the timeline's business.
+
+use std::fmt;
+
+use super::model::VideoFormat;
+use super::time::MediaTime;
+use super::timeline::Policy;
+use crate::cmaf::h264::{self, Chroma};
+
+/// A GOP above this is not passed through, and the first playlist waits no longer for the second IDR (rules.md 3).
+pub const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
+
+/// Highest level_idc that is passed through: 4.2, what decoders in phones of ten years ago have.
+pub const MAX_LEVEL: u8 = 42;
+
+/// One reason, with what was measured.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Obstacle {
+    /// Fields may occur. Browsers show both at once.
+    Interlaced,
+    /// More than 8 bits a sample.
+    Depth(u8),
+    /// Colour samples other than 4:2:0.
+    Chroma(Chroma),
+    /// A profile that is neither Baseline, Main nor High; RFC 6381.
+    Profile(String),
+    /// A level above [`MAX_LEVEL`]; RFC 6381.
+    Level(String),
+    /// Larger than viewers' screens.
+    Size {
+        /// As displayed.
+        width: u32,
+        /// As displayed.
+        height: u32,
+        /// Short side that is passed through at the most.
+        limit: u32,
+    },
+    /// More than viewers' lines.
+    Bitrate {
+        /// Measured, bits per second.
+        measured: u64,
+        /// Allowed, bits per second.
+        limit: u64,
+    },
+    /// No IDR within [`MAX_GOP`].
+    Gop,
+}
+
+impl Obstacle {
+    /// Viewers could not see it, so it is not shown even where nobody can encode.
+    pub const fn is_unplayable(&self) -> bool {
+        matches!(self, Self::Interlaced | Self::Depth(_) | Self::Chroma(_) | Self::Profile(_))
+    }
+}
+
+impl fmt::Display for Obstacle {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Interlaced => f.write_str("interlaced video is not played by browsers: send progressive pictures"),
+            Self::Depth(bits) => {
+                write!(f, "{bits}-bit video is not played by browsers: set Color Format NV12 in OBS (Settings, Advanced)")
+            }
+            Self::Chroma(chroma) => {
+                let chroma = chroma.as_str();
+                write!(f, "{chroma} video is not played by browsers: set Color Format NV12 in OBS (Settings, Advanced)")
+            }
+            Self::Profile(codec) | Self::Level(codec) => {
+                write!(f, "{codec} is not played by browsers: use profile High, at most level 4.2")
+            }
+            Self::Size { width, height, limit } => write!(f, "{width}x{height} is larger than {limit}p"),
+            Self::Bitrate { measured, limit } => {
+                write!(f, "{} kbit/s is over the limit of {} kbit/s", measured / 1000, limit / 1000)
+            }
+            Self::Gop => f.write_str("no key frame within 4.5 s: set the keyframe interval to 2 s in OBS"),
+        }
+    }
+}
+
+/// What the parameter sets alone say, known before the first picture.
+pub fn of_format(format: &VideoFormat, policy: &Policy) -> Option<Obstacle> {
+    if let Some(picture) = h264::picture(&format.avcc) {
+        if picture.interlaced {
+            return Some(Obstacle::Interlaced);
+        }
+        if picture.depth > 8 {
+            return Some(Obstacle::Depth(picture.depth));
+        }
+        if picture.chroma != Chroma::Quarter {
+            return Some(Obstacle::Chroma(picture.chroma));
+        }
+        // Baseline, Main and High at 8 bits 4:2:0 are what browsers decode.
+        if !matches!(picture.profile, 66 | 77 | 100) {
+            return Some(Obstacle::Profile(format.codec.clone()));
+        }
+        if picture.level > MAX_LEVEL {
+            return Some(Obstacle::Level(format.codec.clone()));
+        }
+    }
+    let (width, height) = h264::displayed(format);
+    let limit = policy.passthrough_short_side;
+    (width.min(height) > limit).then_some(Obstacle::Size { width, height, limit })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmaf::h264::read_record;
+    use crate::cmaf::h264::tests::records::{self, bytes};
+
+    fn of(hex: &str) -> Option<Obstacle> {
+        of_format(&read_record(&bytes(hex), None).unwrap(), &Policy::default())
+    }
+
+    #[test]
+    fn only_progressive_8_bit_420_is_passed_through() {
+        assert_eq!(of(records::BASELINE), None);
+        assert_eq!(of(records::WIDE_576), None, "samples that are not square are passed through with their shape");
+        assert_eq!(of(records::INTERLACED), Some(Obstacle::Interlaced));
+        assert_eq!(of(records::HIGH_10), Some(Obstacle::Depth(10)));
+        assert_eq!(of(records::HIGH_422), Some(Obstacle::Chroma(Chroma::Half)));
+        assert_eq!(of(records::HIGH_444), Some(Obstacle::Chroma(Chroma::Full)));
+        assert_eq!(of(records::GREY), Some(Obstacle::Chroma(Chroma::None)));
+        for hex in [records::INTERLACED, records::HIGH_10, records::HIGH_422, records::HIGH_444, records::GREY] {
+            assert!(of(hex).unwrap().is_unplayable());
+        }
+    }
+
+    #[test]
+    fn the_size_is_the_displayed_one() {
+        let policy = |limit| Policy { passthrough_short_side: limit, ..Policy::default() };
+        let wide = read_record(&bytes(records::WIDE_576), None).unwrap();
+        assert_eq!(of_format(&wide, &policy(576)), None);
+        let obstacle = of_format(&wide, &policy(540)).unwrap();
+        assert_eq!(obstacle.to_string(), "1024x576 is larger than 540p");
+        assert!(!obstacle.is_unplayable());
+        let uhd = VideoFormat { width: 3840, height: 2160, ..wide };
+        assert!(matches!(of_format(&uhd, &Policy::default()), Some(Obstacle::Size { height: 2160, limit: 1080, .. })));
+    }
+}
