@@ -300,6 +300,8 @@ async fn read_events(mut read: tokio::net::unix::OwnedReadHalf, outbox: mpsc::Se
                         }
                     }
                 },
+                // It died with messages of ours unread (unix(7)).
+                Err(e) if e.kind() == std::io::ErrorKind::ConnectionReset => break "process ended".to_owned(),
                 Err(e) => break e.to_string(),
             },
             _ = watch.tick() => {
