@@ -22,6 +22,7 @@ use crate::link::process::{Event, Process};
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
+use crate::logic::pace::Reading;
 use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
@@ -257,7 +258,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 // The worker is gone: so is everything else.
                 None => return,
             },
-            () = shell.context.clock.sleep_until(deadline) => { let n = shell.now(); shell.stream.handle_timeout(n) }
+            () = shell.context.clock.sleep_until(deadline) => shell.timeout(),
         }
     }
 }
@@ -317,8 +318,17 @@ impl Shell {
         self.context.clock.now()
     }
 
+    /// How the publisher's connection stands, for whoever judges it.
+    fn read_line(&mut self) {
+        if let Some(p) = &self.publisher {
+            let reading = Reading { received: p.line.received(), waiting: p.packets.len(), blocked: p.line.blocked() };
+            self.stream.reading(reading);
+        }
+    }
+
     fn packet(&mut self, packet: Option<Packet>) {
         let now = self.now();
+        self.read_line();
         match packet {
             Some(Packet::Unpublish) => {
                 tracing::info!(stream = %self.id, "publisher said goodbye");
@@ -335,6 +345,12 @@ impl Shell {
                 self.stream.left(false, now);
             }
         }
+    }
+
+    fn timeout(&mut self) {
+        let now = self.now();
+        self.read_line();
+        self.stream.handle_timeout(now);
     }
 
     fn refuse(&mut self, reason: &str) {

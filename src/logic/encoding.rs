@@ -159,6 +159,12 @@ impl Encoding {
         self.deaths
     }
 
+    /// How far the slowest rung is behind what went in.
+    pub fn lag(&self) -> MediaTime {
+        let out = self.progress.iter().filter_map(|p| p.out).min().filter(|_| self.state == State::Running);
+        out.zip(self.given).map_or(MediaTime::ZERO, |(out, (_, last))| last - out)
+    }
+
     /// A process works on the stream now.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running | State::Draining { .. })

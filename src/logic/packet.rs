@@ -42,4 +42,8 @@ pub struct Metadata {
     pub audio_bitrate: Option<u64>,
     /// `framerate` in thousandths.
     pub frame_rate_milli: Option<u32>,
+    /// `width`, luma samples.
+    pub width: Option<u32>,
+    /// `height`, luma samples.
+    pub height: Option<u32>,
 }

@@ -13,6 +13,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
 use crate::logic::model::{ObjectKey, StreamId};
+use crate::logic::stream::Status;
 use crate::replication::Replication;
 use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
@@ -42,6 +43,7 @@ pub fn public(worker: Arc<Worker>) -> Router {
         .route("/metrics", get(scrape))
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{id}", get(stream))
+        .route("/v1/streams/{id}/health", get(health))
         .route("/v1/worker", get(about))
         .merge(super::page::routes())
         .layer(cors)
@@ -150,6 +152,16 @@ async fn streams(State(worker): Shared) -> Response {
 async fn stream(State(worker): Shared, Path(id): Path<String>) -> Response {
     match worker.statuses().await.into_iter().find(|s| s.id == id) {
         Some(status) => (NO_STORE, Json(status)).into_response(),
+        None => (StatusCode::NOT_FOUND, Json(json!({ "error": "no such stream" }))).into_response(),
+    }
+}
+
+async fn health(State(worker): Shared, Path(id): Path<String>) -> Response {
+    match worker.statuses().await.into_iter().find(|s| s.id == id) {
+        Some(Status { id, state, health, measured, .. }) => {
+            let body = json!({ "id": id, "state": state, "overall": health.overall, "findings": health.findings, "measured": measured });
+            (NO_STORE, Json(body)).into_response()
+        }
         None => (StatusCode::NOT_FOUND, Json(json!({ "error": "no such stream" }))).into_response(),
     }
 }

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::Status;
+use crate::logic::verdict::Overall;
 use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
@@ -73,6 +74,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     let Sources { statuses, rtmp, store, spool, replication } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
+    health(&mut registry, statuses);
     loudness(&mut registry, statuses);
     rungs(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
@@ -112,6 +114,31 @@ fn streams(registry: &mut Registry, statuses: &[Status]) {
     }
     registry.register("codec_restarts", "Codec processes of the session that died or hung", restarts);
     registry.register("input_video_bits_per_second", "Measured rate of the source's video", bitrate);
+}
+
+fn health(registry: &mut Registry, statuses: &[Status]) {
+    let overall = Family::<OfStream, Gauge>::default();
+    let slow = Family::<OfStream, Gauge>::default();
+    let episodes = Family::<OfStream, Counter>::default();
+    let speed = Family::<OfStream, Gauge<f64, AtomicU64>>::default();
+    for s in statuses {
+        let label = OfStream { stream: s.id.clone() };
+        overall.get_or_create(&label).set(match s.health.overall {
+            Overall::Good => 0,
+            Overall::Degraded => 1,
+            Overall::Bad => 2,
+        });
+        let uplink = &s.measured.uplink;
+        slow.get_or_create(&label).set(uplink.slow.into());
+        episodes.get_or_create(&label).inc_by(uplink.slow_episodes);
+        if let Some(x) = uplink.speed {
+            speed.get_or_create(&label).set(x);
+        }
+    }
+    registry.register("stream_health", "0 good, 1 degraded, 2 bad", overall);
+    registry.register("uplink_slow", "1 while the publisher's uplink is too slow for its stream", slow);
+    registry.register("uplink_slow_episodes", "How often it became too slow", episodes);
+    registry.register("uplink_realtime_ratio", "Seconds of media that arrive in a second", speed);
 }
 
 fn loudness(registry: &mut Registry, statuses: &[Status]) {

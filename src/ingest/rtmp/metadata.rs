@@ -1,4 +1,4 @@
-//! `onMetaData`: three numbers out of whatever an encoder writes. Pure; advice only.
+//! `onMetaData`: a few numbers out of whatever an encoder writes. Pure; advice only.
 
 use rtmp_runtime::amf0::{Amf0Value, Command};
 
@@ -13,6 +13,9 @@ const MAX_BITRATE: f64 = 1e9;
 
 /// Highest frame rate believed. Cameras end at 240; the field counts thousandths, so that this still fits easily.
 const MAX_FPS: f64 = 1000.0;
+
+/// Longest side believed: level 6.2 of H.264 ends at 8192.
+const MAX_SIDE: f64 = 8192.0;
 
 /// An empty name and a zero: what stands before the values in a command and not in a script message (AMF 0, sections 2.4 and 2.2).
 const COMMAND_HEAD: [u8; 12] = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
@@ -33,17 +36,21 @@ pub(super) fn parse(body: &[u8]) -> Option<Metadata> {
         return None;
     }
     let (Amf0Value::EcmaArray(pairs) | Amf0Value::Object(pairs)) = values.next()? else { return None };
-    let number = |wanted: &str, max: f64| {
+    let plain = |wanted: &str, factor: f64, max: f64| {
         pairs.iter().find_map(|(name, value)| match value {
-            // Both are given in thousands of what we keep: kbit/s, and frames per second for thousandths of a frame.
-            Amf0Value::Number(n) if name == wanted => positive(*n * 1000.0, max),
+            Amf0Value::Number(n) if name == wanted => positive(*n * factor, max),
             _ => None,
         })
     };
+    // These are given in thousands of what we keep: kbit/s, and frames per second for thousandths of a frame.
+    let number = |wanted: &str, max: f64| plain(wanted, 1000.0, max);
+    let side = |wanted: &str| plain(wanted, 1.0, MAX_SIDE).and_then(|n| u32::try_from(n).ok());
     Some(Metadata {
         video_bitrate: number("videodatarate", MAX_BITRATE),
         audio_bitrate: number("audiodatarate", MAX_BITRATE),
         frame_rate_milli: number("framerate", MAX_FPS * 1000.0).and_then(|n| u32::try_from(n).ok()),
+        width: side("width"),
+        height: side("height"),
     })
 }
 
@@ -79,7 +86,13 @@ mod tests {
 
     #[test]
     fn rates_are_read_from_both_kinds_of_object() {
-        let want = Metadata { video_bitrate: Some(2_500_000), audio_bitrate: Some(160_000), frame_rate_milli: Some(29_970) };
+        let want = Metadata {
+            video_bitrate: Some(2_500_000),
+            audio_bitrate: Some(160_000),
+            frame_rate_milli: Some(29_970),
+            width: Some(1280),
+            height: None,
+        };
         let pairs = [("width", 1280.0), ("videodatarate", 2500.0), ("audiodatarate", 160.0), ("framerate", 29.97)];
         for marker in [ECMA, &[3]] {
             assert_eq!(parse(&script(marker, &pairs)), Some(want));

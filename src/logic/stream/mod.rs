@@ -5,6 +5,7 @@
 //! and reports back; it takes no decision.
 
 mod captions;
+mod health;
 mod publishing;
 mod recorder;
 mod shelf;
@@ -19,6 +20,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
@@ -163,6 +165,7 @@ pub struct Stream {
     timeline: Timeline,
     facts: Facts,
     metadata: Metadata,
+    watch: health::Watch,
     lifecycle: Lifecycle,
     pause: Pause,
     /// The publisher's format, which the rungs are planned for.
@@ -211,6 +214,7 @@ impl Stream {
             timeline: Timeline::new(setup.timeline.clone()),
             facts: Facts::default(),
             metadata: Metadata::default(),
+            watch: health::Watch::default(),
             lifecycle: Lifecycle::new(setup.grace),
             pause: Pause::None,
             source: None,
@@ -309,7 +313,9 @@ impl Stream {
                     if scan.parameter_sets {
                         self.renew_config(&data, now);
                     }
-                    self.facts.seen(scan.begins_open_gop(key));
+                    if scan.begins_open_gop(key) {
+                        self.facts.open_gop(now.mono);
+                    }
                     let events = self.timeline.video(time, composition, scan.idr, data, now.mono);
                     self.handle(events, now);
                 }
@@ -382,6 +388,7 @@ impl Stream {
     fn resume(&mut self, now: Now) {
         self.timeline.resume(self.elapsed(now));
         self.facts.resumed();
+        self.watch_anew();
     }
 
     /// Media time of the wall clock.
@@ -441,6 +448,7 @@ impl Stream {
             self.shelf.poll_timeout(),
             self.recorder.poll_timeout(),
             self.queue.poll_timeout(),
+            self.next_look(),
         ]
         .into_iter()
         .flatten()
@@ -460,6 +468,7 @@ impl Stream {
             self.after_death(now);
         }
         self.shelf.handle_timeout(now.mono);
+        self.look(now);
         self.settle(now);
     }
 

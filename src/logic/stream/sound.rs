@@ -75,7 +75,7 @@ impl Stream {
 
     /// A frame of the source.
     pub(super) fn audio_unit(&mut self, unit: AudioUnit, now: Now) {
-        self.facts.audio.push(unit.pts, unit.data.len(), now.mono);
+        self.facts.audio_unit(unit.pts, unit.data.len(), now.mono);
         let keep_from = self.keep_from(unit.pts);
         if let Some(e) = &mut self.encoding {
             e.push_audio(&unit, keep_from, now.mono);
@@ -208,14 +208,12 @@ impl Stream {
         }
     }
 
-    /// What the streamer should know of the audio.
+    /// What the streamer should know of what is done with the audio; whether it comes at all is the verdict's.
     pub(super) fn audio_warnings(&self, has_audio: bool) -> Vec<String> {
         let Sound { left_out, treatment, failed, .. } = &self.sound;
         let mut out = Vec::new();
-        let video = self.decision.as_ref().is_some_and(|d| d.video.is_some());
         match (left_out, treatment) {
             (Some(reason), _) => out.push(format!("audio left out: {reason}")),
-            (None, _) if video && !has_audio => out.push("no audio: silence is sent in its place".into()),
             (None, Some(Treatment::Reencoded { reason: Some(reason) })) if has_audio => {
                 out.push(format!("audio is re-encoded: {reason} is not played everywhere, AAC-LC in mono or stereo is"));
             }

@@ -2,10 +2,11 @@
 
 use serde::Serialize;
 
-use super::{Now, Stream};
+use super::{Measured, Now, Stream};
 use crate::logic::playlist::Format;
 use crate::logic::stream::tracks::Role;
 use crate::logic::time::MediaTime;
+use crate::logic::verdict::Verdict;
 
 /// One stream.
 #[derive(Debug, Clone, Serialize)]
@@ -22,6 +23,10 @@ pub struct Status {
     pub passthrough: bool,
     pub slate: bool,
     pub warnings: Vec<String>,
+    pub health: Verdict,
+    /// For `/v1/streams/{id}/health`.
+    #[serde(skip)]
+    pub measured: Measured,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
     pub rungs: Vec<RungStatus>,
@@ -112,7 +117,7 @@ pub struct RungStatus {
 }
 
 /// Thousandths as the number that JSON shows; no media time is computed from it.
-fn thousandths(n: u64) -> f64 {
+pub(super) fn thousandths(n: u64) -> f64 {
     n as f64 / 1000.0
 }
 
@@ -154,6 +159,11 @@ impl Stream {
                 gain_db: l.gain.map(|v| f64::from(v / 10) / 100.0),
             }),
         });
+        let health = self.verdict(now);
+        let mut warnings = health.sentences();
+        if !self.is_slate() {
+            warnings.extend(self.audio_warnings(has_audio));
+        }
         let rungs: Vec<RungStatus> = self.tracks.iter().map(|t| self.rung_status(t)).collect();
         Status {
             id: self.setup.stream.to_string(),
@@ -170,7 +180,9 @@ impl Stream {
             captions: self.captions.seen().iter().map(ToString::to_string).collect(),
             passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
             slate: self.is_slate(),
-            warnings: self.warnings(has_audio),
+            warnings,
+            health,
+            measured: self.measured(now),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
             segments: rungs.iter().map(|r| r.segments).max().unwrap_or(0),
@@ -193,28 +205,6 @@ impl Stream {
         let Some(window) = self.window.as_ref().filter(|_| !self.over) else { return MediaTime::ZERO };
         let named = window.named_until().or_else(|| self.decision.as_ref()?.cuts.first().map(|c| c.start));
         self.timeline.end() - named.unwrap_or(MediaTime::ZERO)
-    }
-
-    fn warnings(&self, has_audio: bool) -> Vec<String> {
-        let mut out = Vec::new();
-        let advice = self.facts.gop_advice().filter(|_| !self.is_slate());
-        let reason = self.decision.as_ref().and_then(|d| d.reason.as_ref()).filter(|_| advice.is_none());
-        out.extend(reason.map(ToString::to_string));
-        if !self.is_slate() {
-            out.extend(self.audio_warnings(has_audio));
-        }
-        out.extend(advice);
-        if self.queue.is_away() {
-            out.push("the store does not answer: viewers wait, and what is sent is kept for it".into());
-        }
-        if self.timeline.jumps() > 0 {
-            out.push(format!("the publisher's clock jumped {} times", self.timeline.jumps()));
-        }
-        let slow = self.facts.video.speed_milli().filter(|&s| s < 950 && self.lifecycle.is_live());
-        if let Some(s) = slow {
-            out.push(format!("video arrives at {}.{:02} of real time: check the upload", s / 1000, s % 1000 / 10));
-        }
-        out
     }
 
     fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {
