@@ -77,7 +77,7 @@ fn a_rung_that_is_not_produced_names_the_next_lower_one_and_the_lowest_the_next_
     let tracks = vec![track("src", 720), track("480p", 480), track("360p", 360)];
     let keys = Keys::new(&"local".parse().unwrap(), &"demo".parse().unwrap(), &"s".parse().unwrap(), 1, Default::default());
     for (produced, not) in [(2, [0, 1]), (0, [1, 2])] {
-        let mut w = Window::new("s".parse().unwrap(), policy.clone(), UnixMillis(0), tracks.clone());
+        let mut w = Window::new("s".parse().unwrap(), policy, UnixMillis(0), tracks.clone());
         assert!(w.open(0, MediaTime::ZERO, false, Duration::ZERO));
         not.iter().for_each(|track| w.borrow(*track, 0));
         let track = &tracks[produced];

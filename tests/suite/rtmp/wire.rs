@@ -171,7 +171,12 @@ fn each_kind_of_message_becomes_its_packet() {
     guarded(async {
         let mut bench = Bench::new(Limits::default());
         let (mut publisher, packets, task) = bench.piped("key").await;
-        let rates = object(&[("videodatarate", number(2500.0)), ("audiodatarate", number(160.0)), ("framerate", number(30.0))]);
+        let rates = object(&[
+            ("videodatarate", number(2500.0)),
+            ("audiodatarate", number(160.0)),
+            ("framerate", number(30.0)),
+            ("width", number(1920.0)),
+        ]);
         publisher.message(0, 4, 0, DATA, &[string("@setDataFrame"), string("onMetaData"), rates].concat()).await;
         publisher.message(0, 4, 0, DATA, &[string("onTextData"), string("x")].concat()).await;
         publisher.message(0, 6, 0, VIDEO, VIDEO_CONFIG).await;
@@ -184,8 +189,13 @@ fn each_kind_of_message_becomes_its_packet() {
         drop(publisher);
         task.await.unwrap();
         bench.assert_ended(Cause::Cut);
-        let metadata =
-            Metadata { video_bitrate: Some(2_500_000), audio_bitrate: Some(160_000), frame_rate_milli: Some(30_000) };
+        let metadata = Metadata {
+            video_bitrate: Some(2_500_000),
+            audio_bitrate: Some(160_000),
+            frame_rate_milli: Some(30_000),
+            width: Some(1920),
+            height: None,
+        };
         assert_eq!(
             all(packets).await,
             [

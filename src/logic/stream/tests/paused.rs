@@ -39,11 +39,11 @@ fn playlists_go_on_while_the_publisher_is_away_and_it_comes_back_into_them() {
         w.publish(8, 2000);
         w.packet(Packet::Unpublish);
         pass(&mut w, 2900);
-        assert!(listed(&w.playlist("src")).1.is_empty(), "it may be back before anybody notices");
+        assert!(listed(w.playlist("src")).1.is_empty(), "it may be back before anybody notices");
         pass(&mut w, 8100);
         let (status, now) = (w.stream.status(None, None, w.now()), w.now());
         assert!(status.slate && status.state == "paused" && status.input.video.is_none(), "{status:?}");
-        let during: Vec<_> = TRACKS.iter().map(|t| listed(&w.playlist(t))).collect();
+        let during: Vec<_> = TRACKS.iter().map(|t| listed(w.playlist(t))).collect();
         for (track, (lengths, breaks)) in TRACKS.iter().zip(&during) {
             assert_eq!(breaks, &[4], "{track}: rules.md 2");
             assert!((7..=8).contains(&lengths.len()), "{track}: {lengths:?}");
@@ -53,7 +53,7 @@ fn playlists_go_on_while_the_publisher_is_away_and_it_comes_back_into_them() {
         w.publish(8, 2000);
         w.packet(Packet::Unpublish);
         pass(&mut w, 1000);
-        let after: Vec<_> = TRACKS.iter().map(|t| listed(&w.playlist(t))).collect();
+        let after: Vec<_> = TRACKS.iter().map(|t| listed(w.playlist(t))).collect();
         let breaks = &after[0].1;
         assert_eq!(breaks.len(), 2);
         for (track, ((lengths, own), (before, _))) in TRACKS.iter().zip(after.iter().zip(&during)) {
@@ -78,7 +78,7 @@ fn the_session_ends_with_the_slate() {
     w.packet(Packet::Unpublish);
     pass(&mut w, 70_000);
     assert!(w.over);
-    let (lengths, breaks) = listed(&w.playlist("360p"));
+    let (lengths, breaks) = listed(w.playlist("360p"));
     assert_eq!(breaks, [4]);
     // 60 s of grace, of which 3 s are waited.
     assert!((4 + 28..=4 + 29).contains(&lengths.len()), "{lengths:?}");
