@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::time::MediaTime;
 
-/// How often is looked: short against [`SPAN`], long against the bursts in which TCP delivers.
+/// How often is looked: short against ten seconds, long against the bursts in which TCP delivers.
 pub const EVERY: Duration = Duration::from_secs(1);
 
 /// What lasts so long is no hiccup. Also longer than a GOP of rules.md 3, whose key frames take their time on a narrow line.
@@ -128,7 +128,7 @@ impl Pace {
         self.worker_slow = if self.worker_slow { sum > OURS.1 } else { sum >= OURS.0 };
     }
 
-    /// Media seconds per second over the last seconds that count, in thousandths; `None` until [`SPAN`] of them were seen.
+    /// Media seconds per second over the last seconds that count, in thousandths; `None` until ten of them were seen.
     pub fn uplink_milli(&self) -> Option<u64> {
         self.uplink.speed()
     }

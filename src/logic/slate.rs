@@ -33,10 +33,10 @@ pub enum BadClip {
     /// Another configuration in mid-clip.
     #[error("its configuration changes")]
     Changes,
-    /// Out of [`MIN_LENGTH`] to [`MAX_LENGTH`].
+    /// Shorter than half a second, or longer than a minute.
     #[error("{0} ms long, must be {MIN_LENGTH} to {MAX_LENGTH}")]
     Length(u32),
-    /// Over [`MAX_BYTES`].
+    /// Over 32 MiB.
     #[error("larger than {MAX_BYTES} bytes")]
     Large,
 }
