@@ -7,6 +7,7 @@ use criterion::{BatchSize, Criterion, Throughput, criterion_group, criterion_mai
 use weir::cmaf::fragment::{Fragmenter, Sample};
 use weir::logic::pathway::Pathways;
 use weir::logic::render::{dash, hls};
+use weir::logic::time::Timescale;
 
 #[allow(dead_code, reason = "shared with the golden tests, which use more of it")]
 #[path = "../tests/suite/golden/scene.rs"]
@@ -32,7 +33,7 @@ fn samples() -> Vec<Sample> {
 }
 
 fn fragment(samples: Vec<Sample>) -> usize {
-    let mut fragmenter = Fragmenter::new();
+    let mut fragmenter = Fragmenter::new(Timescale::VIDEO);
     for sample in samples {
         fragmenter.push(sample);
     }

@@ -8,8 +8,10 @@ use bytes::Bytes;
 use mp4_atom::{Decode, Encode, Mfhd, Moof, Styp, Tfdt, Tfhd, Traf, Trun, TrunEntry};
 
 use super::captions::Captions;
+use super::events::{Event, Events};
 use super::init::TRACK_ID;
 use super::sei::Triplet;
+use crate::logic::time::Timescale;
 
 /// One coded picture or audio frame, in decode order.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -69,10 +71,12 @@ const SYNC: u32 = 0x0200_0000;
 const NOT_SYNC: u32 = 0x0101_0000;
 
 /// Collects the samples of one segment at a time.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Fragmenter {
-    /// Captions of this segment and later ones; they outlive [`Fragmenter::discard`].
+    scale: Timescale,
+    /// Captions and messages of this segment and later ones; they outlive [`Fragmenter::discard`].
     captions: Captions,
+    events: Events,
     sequence: u32,
     waiting: Vec<Sample>,
     waiting_bytes: usize,
@@ -82,9 +86,19 @@ pub struct Fragmenter {
 }
 
 impl Fragmenter {
-    /// Nothing collected yet.
-    pub fn new() -> Self {
-        Self::default()
+    /// Nothing collected yet; samples have the times of `scale`.
+    pub fn new(scale: Timescale) -> Self {
+        Self {
+            scale,
+            captions: Captions::default(),
+            events: Events::default(),
+            sequence: 0,
+            waiting: Vec::new(),
+            waiting_bytes: 0,
+            bytes: Vec::new(),
+            chunks: Vec::new(),
+            samples: 0,
+        }
     }
 
     /// Closed captions for the picture at `pts`, or the next one behind it (H.264 only).
@@ -92,9 +106,15 @@ impl Fragmenter {
         self.captions.push(pts, triplets);
     }
 
-    /// What is before `time` is lost, or its run is over: captions of it go too.
+    /// A message for the chunk that contains its time.
+    pub fn event(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// What is before `time` is lost, or its run is over: captions and messages of it go too.
     pub fn forget_before(&mut self, time: i64) {
         self.captions.forget_before(time);
+        self.events.forget_before(time, self.scale);
     }
 
     /// Adds a sample to the open segment.
@@ -150,7 +170,7 @@ impl Fragmenter {
         self.close(end, None)
     }
 
-    /// The same for the last segment of a run. Captions that came behind its pictures have no later ones of this run to go to: all before `until`, where
+    /// The same for the last segment of a run. Captions and messages that came behind its pictures have no later ones of this run to go to: all before `until`, where
     /// the next run begins, are in it.
     ///
     /// # Errors
@@ -210,6 +230,7 @@ impl Fragmenter {
         } else {
             self.bytes.len()
         };
+        self.events.write((start, end), until.unwrap_or(end), self.scale, &mut self.bytes)?;
         self.sequence = self.sequence.wrapping_add(1);
         let payload: usize = samples.iter().map(|s| s.data.len()).sum();
         self.write_boxes(start, entries, payload)?;
@@ -330,7 +351,7 @@ mod tests {
 
     #[test]
     fn tfdt_is_the_earliest_presentation_time_and_b_frames_get_negative_offsets() {
-        let mut f = Fragmenter::new();
+        let mut f = Fragmenter::new(Timescale::VIDEO);
         for (pts, sync) in [(9000, true), (18_000, false), (12_000, false), (15_000, false)] {
             f.push(sample(pts, sync));
         }
@@ -344,7 +365,7 @@ mod tests {
 
     #[test]
     fn a_chunk_ends_only_where_no_later_sample_is_presented_inside_it() {
-        let mut f = Fragmenter::new();
+        let mut f = Fragmenter::new(Timescale::VIDEO);
         f.push(sample(0, true));
         f.push(sample(9000, false));
         f.push(sample(3000, false));
@@ -365,7 +386,7 @@ mod tests {
 
     #[test]
     fn a_time_sent_twice_does_not_break_the_order() {
-        let mut f = Fragmenter::new();
+        let mut f = Fragmenter::new(Timescale::VIDEO);
         f.push(sample(0, true));
         f.push(sample(3000, false));
         f.push(sample(3000, false));
@@ -387,7 +408,7 @@ mod tests {
                 // the first sample of a closed GOP is presented first
                 if w >= 1 && w + 1 < pts.len() { pts.swap(w, w + 1) }
             }
-            let mut f = Fragmenter::new();
+            let mut f = Fragmenter::new(Timescale::VIDEO);
             for (i, &p) in pts.iter().enumerate() { f.push(sample(p, i == 0)) }
             let s = f.close_segment(end).unwrap().unwrap();
             let rows = read(&s.bytes);

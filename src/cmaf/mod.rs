@@ -2,6 +2,7 @@
 
 pub mod aac;
 pub mod captions;
+pub mod events;
 pub mod fragment;
 pub mod h264;
 pub mod init;

@@ -6,6 +6,7 @@
 use std::collections::VecDeque;
 
 use super::aac::FRAME;
+use super::events::Event;
 use super::fragment::{FragmentError, Fragmenter, Sample, Segment};
 use super::sei::Triplet;
 use crate::logic::time::{MediaTime, Timescale};
@@ -74,7 +75,8 @@ pub struct Packager {
 impl Packager {
     /// A track in `scale` that has seen no cut.
     pub fn new(kind: Kind, scale: Timescale) -> Self {
-        Self { kind, scale, fragmenter: Fragmenter::new(), cuts: VecDeque::new(), filling: false, last: None, next: 0 }
+        let fragmenter = Fragmenter::new(scale);
+        Self { kind, scale, fragmenter, cuts: VecDeque::new(), filling: false, last: None, next: 0 }
     }
 
     /// Segment `number` begins at `start`. Cuts come in order, before any sample at or behind them.
@@ -94,6 +96,11 @@ impl Packager {
     /// pictures find them here again.
     pub fn caption(&mut self, pts: MediaTime, triplets: Vec<Triplet>) {
         self.fragmenter.caption(self.ticks(pts), triplets);
+    }
+
+    /// A message for the segment that contains its time; likewise.
+    pub fn event(&mut self, event: Event) {
+        self.fragmenter.event(event);
     }
 
     /// Forgets the open segment: its samples will come again from a restarted encoder.

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::line::Line;
-pub use crate::logic::packet::{Metadata, Packet};
+pub use crate::logic::packet::{Cue, Metadata, Packet};
 use crate::secret::Secret;
 
 /// Somebody wants to publish. Dropping it refuses.

@@ -151,6 +151,11 @@ impl Mapper {
         early + self.settled
     }
 
+    /// Where `raw` milliseconds lie by the pictures' clock, or by the audio's where there are none; moves nothing. `None` before the start.
+    pub fn place(&self, raw: u32) -> Option<MediaTime> {
+        self.video.place(raw).or_else(|| self.audio.place(raw)).filter(|_| self.started)
+    }
+
     /// `true` behind [`Mapper::start_video`] or [`Mapper::start_audio`].
     pub fn is_started(&self) -> bool {
         self.started

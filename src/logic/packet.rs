@@ -29,6 +29,8 @@ pub enum Packet {
         /// The frame.
         data: Bytes,
     },
+    /// Timed metadata.
+    Cue(Cue),
     /// The publisher said goodbye (FCUnpublish, deleteStream). A channel that closes without it is a cut connection.
     Unpublish,
 }
@@ -46,4 +48,15 @@ pub struct Metadata {
     pub width: Option<u32>,
     /// `height`, luma samples.
     pub height: Option<u32>,
+}
+
+/// `onTextData` or `onCuePoint`: something to show or to do at a time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cue {
+    /// When, as of the message.
+    pub time: u32,
+    /// Its handler's name.
+    pub name: &'static str,
+    /// Its value as JSON; at most a message long.
+    pub text: String,
 }

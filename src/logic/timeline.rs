@@ -76,6 +76,9 @@ const REHABILITATION: MediaTime = MediaTime::from_secs(30);
 /// After the first packet: no video by then means an audio-only stream, no audio means silence (whoever publishes waits for it).
 const TRACKS_DEADLINE: Duration = Duration::from_secs(2);
 
+/// A message is this far from the pictures at the most, if its sender has one clock: senders interleave by time.
+const NEAR: MediaTime = MediaTime::from_secs(10);
+
 /// Packets held while nothing is decided: [`MAX_GOP`] of audio at 96 kHz is 422 frames.
 const MAX_HELD: usize = 2000;
 
@@ -437,6 +440,16 @@ impl Timeline {
             self.drain_audio(&mut out);
         }
         out
+    }
+
+    /// Where a message with this time belongs that is neither picture nor sound: not before the open segment, which on some track may be the oldest that is not
+    /// closed yet, and at the newest picture when its time has nothing to do with theirs (some senders stamp nothing but media). `None` while no segment is
+    /// open. Moves nothing.
+    pub fn place(&self, time: u32) -> Option<MediaTime> {
+        let open = self.open?;
+        let placed = self.mapper.place(time)?;
+        let related = open - NEAR <= placed && placed <= self.latest + NEAR;
+        Some(if related { placed } else { self.latest })
     }
 
     /// rules.md 12. Counted from the audio that came behind the last picture, because some senders always send one of the two later.

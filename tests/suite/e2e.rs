@@ -1,5 +1,6 @@
 //! From a publisher's socket to a player's decoder: real processes on loopback, in real time.
 
+mod captions;
 mod codec_death;
 mod first;
 mod kinds;

@@ -71,6 +71,7 @@ fn cost(packet: &Packet) -> usize {
         Packet::VideoConfig(data) | Packet::AudioConfig(data) | Packet::Video { data, .. } | Packet::Audio { data, .. } => {
             data.len()
         }
+        Packet::Cue(cue) => cue.text.len(),
         Packet::Metadata(_) | Packet::Unpublish => 0,
     };
     data.saturating_add(OVERHEAD)

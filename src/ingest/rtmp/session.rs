@@ -231,7 +231,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                 flv::Audio::Frame(data) => Some(Packet::Audio { time, data }),
                 flv::Audio::Nothing => None,
             },
-            msg_type::DATA_AMF0 => metadata::parse(&body).map(Packet::Metadata),
+            msg_type::DATA_AMF0 => metadata::parse(time, &body),
             _ => None,
         })
     }

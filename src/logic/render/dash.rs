@@ -12,6 +12,7 @@
 
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
+use crate::cmaf::events;
 use crate::cmaf::h264;
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
@@ -210,9 +211,10 @@ fn write_period(xml: &mut Writer, snapshot: &Snapshot, period: &Period, closed: 
     if !video.is_empty() {
         video_set(xml, &video, &snapshot.captions, period.from);
     }
+    let alone = !snapshot.tracks.iter().any(|t| matches!(t.format, Format::Video(_)));
     for r in &period.representations {
         if let Format::Audio(format) = &r.init.format {
-            audio_set(xml, r, format, period.from);
+            audio_set(xml, r, format, alone, period.from);
         }
     }
     xml.close();
@@ -230,6 +232,12 @@ fn adaptation_set(id: u32, content: &str) -> Attributes {
 
 fn role(xml: &mut Writer) {
     xml.empty("Role", &Attributes::new().with("schemeIdUri", "urn:mpeg:dash:role:2011").with("value", "main"));
+}
+
+/// InbandEventStream (5.10.3.3): its segments may have timed metadata. Said from the first MPD on, because a player asks once, and a Representation without a
+/// message is lawful.
+fn messages(xml: &mut Writer) {
+    xml.empty("InbandEventStream", &Attributes::new().with("schemeIdUri", events::SCHEME));
 }
 
 /// Accessibility (5.8.4.3) for closed captions in the video, one element for each kind (SCTE 214-1). Nobody has told their languages.
@@ -255,6 +263,7 @@ fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], servic
         .maybe("maxHeight", sizes.iter().map(|s| s.1).max())
         .maybe("maxFrameRate", fastest.and_then(frame_rate));
     xml.open("AdaptationSet", &set);
+    messages(xml);
     captions(xml, services);
     role(xml);
     for ((r, format), (width, height)) in rungs.iter().zip(sizes) {
@@ -266,11 +275,15 @@ fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], servic
     xml.close();
 }
 
-fn audio_set(xml: &mut Writer, r: &Representation, format: &AudioFormat, start: MediaTime) {
+/// `alone`: the stream has no video, so its messages are here.
+fn audio_set(xml: &mut Writer, r: &Representation, format: &AudioFormat, alone: bool, start: MediaTime) {
     xml.open("AdaptationSet", &adaptation_set(2, "audio").with("lang", "und"));
     let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
     let channels = Attributes::new().with("schemeIdUri", scheme).with("value", channel_configuration(format.channels));
     xml.empty("AudioChannelConfiguration", &channels);
+    if alone {
+        messages(xml);
+    }
     role(xml);
     xml.open("Representation", &common(r).with("audioSamplingRate", format.rate.hz()));
     template(xml, r, start);

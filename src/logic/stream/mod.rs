@@ -5,6 +5,7 @@
 //! and reports back; it takes no decision.
 
 mod captions;
+mod cues;
 mod health;
 mod publishing;
 mod recorder;
@@ -40,6 +41,7 @@ use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
 use crate::cmaf::{aac, h264};
 use captions::Captions;
+use cues::Cues;
 use recorder::Recorder;
 use shelf::Shelf;
 use slate::Pause;
@@ -186,6 +188,7 @@ pub struct Stream {
     tracks: Vec<TrackState>,
     sound: Sound,
     captions: Captions,
+    cues: Cues,
     window: Option<Window>,
     shelf: Shelf,
     queue: Queue,
@@ -230,6 +233,7 @@ impl Stream {
             tracks: Vec::new(),
             sound: Sound::default(),
             captions: Captions::default(),
+            cues: Cues::new(setup.writer.epoch),
             window: None,
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
@@ -329,8 +333,10 @@ impl Stream {
                 let events = self.timeline.audio(time, data, now.mono);
                 self.handle(events, now);
             }
+            Packet::Cue(cue) => self.cue(&cue, now),
             Packet::Unpublish => self.left(true, now),
         }
+        self.place_cues();
     }
 
     fn video_config(&mut self, avcc: &Bytes, now: Now) {
@@ -359,6 +365,7 @@ impl Stream {
         self.lifecycle.left(clean, now.mono);
         let events = self.timeline.pause();
         self.handle(events, now);
+        self.cues.left();
         self.await_slate(now);
         self.settle(now);
     }
@@ -404,6 +411,7 @@ impl Stream {
         self.early.clear();
         self.early_formats.clear();
         self.captions.begin_anew();
+        self.cues.begin_anew();
         if let Some(e) = &mut self.encoding {
             e.forget();
         }
@@ -659,6 +667,7 @@ impl Stream {
             self.cut(cut, now);
         }
         self.give_early_captions();
+        self.give_early_cues();
         self.adopt_early();
         let probing = std::mem::take(&mut self.probing);
         if let Some(source) = self.tracks.iter().position(|t| t.role == Role::Source) {

@@ -20,11 +20,18 @@ pub struct Publisher {
 impl Publisher {
     /// Pushes the file as it is.
     pub fn start(clip: &Path, worker: &Worker, key: &str) -> Self {
+        Self::of(&[clip], &["-c", "copy"], worker, key)
+    }
+
+    /// Pushes what ffmpeg makes of these files by these options.
+    pub fn of(files: &[&Path], options: &[&str], worker: &Worker, key: &str) -> Self {
         let started = Instant::now();
+        let inputs = files.iter().flat_map(|file| ["-re", "-i", tools::text(file)]);
         let mut child = Command::new("ffmpeg")
-            .args(["-hide_banner", "-nostdin", "-v", "warning", "-re", "-i"])
-            .arg(clip)
-            .args(["-c", "copy", "-f", "flv", "-flvflags", "no_duration_filesize"])
+            .args(["-hide_banner", "-nostdin", "-v", "warning"])
+            .args(inputs)
+            .args(options)
+            .args(["-f", "flv", "-flvflags", "no_duration_filesize"])
             .arg(worker.publish_url(key))
             .stdin(Stdio::null())
             .stdout(Stdio::null())
