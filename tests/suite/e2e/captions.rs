@@ -22,7 +22,7 @@ const CUES: [(&str, i64); 2] = [("first cue", 1000), ("second cue", 3500)];
 fn pair(n: usize) -> [u8; 3] {
     let (a, b) =
         if n == 0 { (0x14, 0x25) } else { (b'!' + u8::try_from(n / 64).unwrap(), b'!' + u8::try_from(n % 64).unwrap()) };
-    let odd = |byte: u8| byte | u8::from(byte.count_ones() % 2 == 0) << 7;
+    let odd = |byte: u8| byte | u8::from(byte.count_ones().is_multiple_of(2)) << 7;
     [0xfc, odd(a), odd(b)]
 }
 
