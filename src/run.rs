@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
@@ -11,13 +12,14 @@ use tokio_util::sync::CancellationToken;
 
 use weir::backfill::backfill;
 use weir::clock::Clock;
-use weir::codecs::Codecs;
+use weir::codecs::{self, Codecs};
 use weir::config::{self, Config, EncoderChoice, OnPause, Open, SpoolFull};
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::{Encoder, Inventory};
 use weir::logic::model::Replicate;
+use weir::logic::recipe;
 use weir::logic::slate::Clip;
 use weir::push;
 use weir::replication::Replication;
@@ -139,10 +141,20 @@ fn choose(choice: EncoderChoice, inventory: &Result<Inventory, String>) -> Resul
         .filter(|e| e.role == "software" && (!e.present || !e.missing_properties.is_empty()))
         .map(|e| format!("{} ({})", e.name, e.package))
         .collect();
+    let wanted = recipe::factories("nvidia");
+    let no_gpu: Vec<String> = inventory
+        .elements
+        .iter()
+        .filter(|e| wanted.contains(e.name.as_str()) && (!e.present || !e.missing_properties.is_empty()))
+        .map(|e| e.name.clone())
+        .collect();
     match choice {
-        EncoderChoice::Nvidia => Err("this version has no NVENC pipelines yet: use --encoder software".into()),
+        EncoderChoice::Nvidia | EncoderChoice::Auto if no_gpu.is_empty() => {
+            Ok(EncoderReport { name: "nvidia", reason: "NVENC".into(), gstreamer })
+        }
+        EncoderChoice::Nvidia => Err(format!("GStreamer {} has here no {}", inventory.gstreamer, no_gpu.join(", "))),
         _ if missing.is_empty() => {
-            let reason = "x264; NVENC pipelines are not part of this version".to_owned();
+            let reason = format!("x264; GStreamer {} has here no {}", inventory.gstreamer, no_gpu.join(", "));
             Ok(EncoderReport { name: "software", reason, gstreamer })
         }
         EncoderChoice::Software => Err(format!("missing: {}", missing.join(", "))),
@@ -237,7 +249,16 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
     };
     tracing::info!(version = VERSION, worker = %config.worker, region = %config.region, encoder = encoder.name, "weir: {}", encoder.reason);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Fatal::new(1, e))?;
-    runtime.block_on(serve(config, location, keys, ladder, encoder, Options { program, registry, memory_limit: 0 }))
+    let streams = config.codec.streams_per_codec;
+    let options = Options {
+        program,
+        registry,
+        memory_limit: (u64::from(config.codec.memory_mib) << 20) * u64::from(streams),
+        start_deadline: Duration::from_secs(config.codec.start_deadline.into()),
+        gpu: encoder.name == "nvidia",
+        device_paths: config.nvidia.paths.clone(),
+    };
+    runtime.block_on(serve(config, location, keys, ladder, encoder, options))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -334,8 +355,12 @@ async fn serve(
     let codecs = match encoder.name {
         "none" => None,
         _ => {
-            let options = Options { memory_limit: u64::from(config.codec.memory_mib) << 20, ..options };
-            let pool = Codecs::new(Spawner::new(options).map_err(|e| Fatal::new(1, e))?, config.codec.warm as usize);
+            let settings = codecs::Settings {
+                warm: config.codec.warm(options.gpu),
+                streams_per_codec: config.codec.streams_per_codec as usize,
+                devices: Vec::new(),
+            };
+            let pool = Codecs::new(Spawner::new(options).map_err(|e| Fatal::new(1, e))?, settings);
             pool.fill();
             Some(pool)
         }
@@ -354,7 +379,10 @@ async fn serve(
         janitor: Janitor::start(Arc::clone(&store)),
         store,
         codecs,
-        encoder: Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+        encoder: match encoder.name {
+            "nvidia" => Encoder::Nvidia { class: config.nvidia.class, allow_cpu_decode: config.nvidia.allow_cpu_decode },
+            _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+        },
         decoder_threads: config.software.decoder_threads,
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");

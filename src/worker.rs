@@ -62,7 +62,7 @@ pub struct Worker {
 /// Which encoder was chosen.
 #[derive(Debug, Clone)]
 pub struct EncoderReport {
-    /// `software`, `none`.
+    /// `nvidia`, `software`, `none`.
     pub name: &'static str,
     /// Why, for people.
     pub reason: String,
@@ -270,6 +270,7 @@ impl Worker {
         let pathways = self.pathways.clone();
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
+        let encoders = self.context.encoder.limits();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -281,6 +282,7 @@ impl Worker {
             window,
             first_row_wait,
             ladder,
+            encoders,
             grace,
             hold,
             utc_timing,

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::codecs;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::Status;
@@ -64,6 +65,8 @@ pub struct Sources<'a> {
     pub spool: Option<&'a Spool>,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
+    /// Codec processes that stand ready, where there are any.
+    pub codecs: Option<codecs::Store>,
 }
 
 /// The whole page.
@@ -71,7 +74,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication } = *sources;
+    let Sources { statuses, rtmp, store, spool, replication, codecs } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -81,6 +84,9 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     operations(&mut registry, store);
     if let Some(replication) = replication {
         copies(&mut registry, replication);
+    }
+    if let Some(codecs) = codecs {
+        warm(&mut registry, codecs);
     }
     listener(&mut registry, rtmp);
     let mut text = String::new();
@@ -98,6 +104,13 @@ fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let counter = Counter::<u64, AtomicU64>::default();
     counter.inc_by(value);
     registry.register(name, help, counter);
+}
+
+fn warm(registry: &mut Registry, store: codecs::Store) {
+    gauge(registry, "codec_warm", "Codec processes that stand ready", store.ready as u64);
+    gauge(registry, "codec_warm_age_seconds", "For how long the oldest of them has", store.oldest.as_secs());
+    counter(registry, "codec_warm_hits", "Streams that found a place in a codec process at once", store.hits);
+    counter(registry, "codec_warm_misses", "Streams that waited for a codec process to start", store.misses);
 }
 
 fn streams(registry: &mut Registry, statuses: &[Status]) {
@@ -284,10 +297,16 @@ mod tests {
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
+            codecs: Some(codecs::Store { ready: 2, hits: 3, ..Default::default() }),
         };
         let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
-        let samples = ["weir_replication_seconds_bucket{le=\"900.0\"} 0", "weir_replication_state{state=\"unknown\"} 1"];
+        let samples = [
+            "weir_codec_warm 2",
+            "weir_codec_warm_hits_total 3",
+            "weir_replication_seconds_bucket{le=\"900.0\"} 0",
+            "weir_replication_state{state=\"unknown\"} 1",
+        ];
         assert!(samples.iter().all(|s| text.contains(s)), "{text}");
     }
 }
