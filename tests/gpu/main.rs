@@ -5,6 +5,8 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod double;
+mod double_selftest;
 mod nvidia;
 mod nvrtc;
 mod real;
