@@ -1,7 +1,7 @@
 //! The verbs. Opens what the library needs, in the order in which failures have their exit codes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -267,7 +267,23 @@ fn registry_path(config: &Config) -> Option<PathBuf> {
         .and_then(|()| std::fs::canonicalize(&config.state_dir))
         .inspect_err(|e| tracing::warn!("state folder {}: {e}", config.state_dir.display()))
         .ok()
-        .map(|dir| dir.join("gstreamer-registry.bin"))
+        .map(|dir| fresh_registry(&dir))
+}
+
+/// A registry of an earlier start says which elements there were then: it does not notice that a driver has come, gone or changed since.
+fn fresh_registry(dir: &Path) -> PathBuf {
+    const PREFIX: &str = "gstreamer-registry-";
+    let own = std::process::id();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(PREFIX).and_then(|n| n.strip_suffix(".bin")?.parse::<u32>().ok()) else { continue };
+        // Another worker's, if that one runs; in containers every worker has the same process id.
+        if pid == own || !Path::new(&format!("/proc/{pid}")).exists() {
+            // What stays is overwritten, or nobody's.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    dir.join(format!("{PREFIX}{own}.bin"))
 }
 
 /// A stream holds about six descriptors; the usual soft limit of 1024 is for programs that use select(2).

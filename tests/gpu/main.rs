@@ -5,8 +5,10 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod codec;
 mod double;
 mod double_selftest;
+mod ladder;
 mod nvidia;
 mod nvrtc;
 mod real;

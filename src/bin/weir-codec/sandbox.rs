@@ -312,5 +312,6 @@ pub fn check() -> serde_json::Value {
 }
 
 fn forbidden_error(e: std::io::Error) -> bool {
-    e.raw_os_error() == Some(libc::EPERM)
+    // By the filter, or by Landlock.
+    matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }
