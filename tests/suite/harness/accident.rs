@@ -86,14 +86,20 @@ pub fn crowd(worker: Worker, clip: &Clip, streams: usize, to_a_process: usize) {
         until("two segments", || (worker.stream(name)?["segments"].as_u64()? >= 2).then_some(()));
     }
     kill_process(Pid::from_raw(pids[0].try_into().unwrap()).unwrap(), Signal::KILL).unwrap();
+    let restarts = |name: &str| worker.stream(name)?["codec_restarts"].as_u64();
+    let is_struck = |pid: &u32| *pid == pids[0];
+    for (name, _) in names.iter().zip(&pids).filter(|(_, pid)| is_struck(pid)) {
+        until("its process's loss", || restarts(name).filter(|n| *n > 0));
+    }
+    for (name, pid) in names.iter().zip(&pids) {
+        assert_eq!(restarts(name), Some(is_struck(pid).into()), "{name}");
+    }
     for ((watch, publisher), (name, pid)) in live.into_iter().zip(names.iter().zip(&pids)) {
         publisher.finish();
-        let status = worker.stream(name).expect("alive for the grace of a second");
-        let struck = *pid == pids[0];
-        assert_eq!(status["codec_restarts"], u64::from(struck), "{name}: {status}");
-        assert_eq!(status["discontinuities"], 0, "{name}: {status}");
+        let struck = is_struck(pid);
         let seen = watch.finish();
         for (track, media) in &seen.tracks {
+            assert!(media.segments.iter().all(|s| !s.discontinuity), "{name}/{track}: the parameter sets are the same");
             let gaps = media.gaps();
             let allowed = if struck && !matches!(track.as_str(), "src" | "audio") { 2 } else { 0 };
             assert!(gaps.len() <= allowed, "{name}/{track}: segments {gaps:?} are lost");
