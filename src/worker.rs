@@ -10,11 +10,14 @@ use tokio::task::JoinSet;
 
 use crate::claim::Claimant;
 use crate::config::{Config, OnDrain};
+use crate::gpu::Watcher;
 use crate::ingest::rtmp::Stats;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict, auth};
+use crate::logic::encoder_choice::Choice;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
+use crate::logic::placement;
 use crate::logic::slate::Clip;
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
@@ -30,6 +33,9 @@ const PACKETS: usize = 1024;
 /// Requests to a session that wait; the page and a few publishers at a time.
 const CONTROLS: usize = 32;
 
+/// As often as the watcher reads by default.
+const DEVICES_EVERY: Duration = Duration::from_secs(1);
+
 /// A session that does not answer within this is busy with a slow disk; the page shows the others.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -44,6 +50,8 @@ pub struct Worker {
     pub started_at: String,
     /// The encoder and why.
     pub encoder: EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<Watcher>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -64,10 +72,27 @@ pub struct Worker {
 pub struct EncoderReport {
     /// `nvidia`, `software`, `none`.
     pub name: &'static str,
+    /// Why, a word from a closed set ([`Choice::code`]).
+    pub code: &'static str,
     /// Why, for people.
     pub reason: String,
+    /// UUIDs of the devices to encode on; empty unless it is `nvidia`.
+    pub devices: Vec<String>,
     /// GStreamer's version, where there is one.
     pub gstreamer: Option<String>,
+}
+
+impl EncoderReport {
+    /// As it was chosen.
+    pub fn new(choice: Choice, gstreamer: Option<String>) -> Self {
+        let Choice { encoder, code, reason, devices } = choice;
+        Self { name: encoder.as_str(), code, reason, devices, gstreamer }
+    }
+
+    /// Nothing had to be chosen.
+    pub fn ladder_is_none() -> Self {
+        Self { name: "none", code: "ladder_none", reason: "the ladder is none".into(), devices: Vec::new(), gstreamer: None }
+    }
 }
 
 /// What a worker is made of.
@@ -87,6 +112,8 @@ pub struct Parts {
     pub ladder: Option<crate::logic::ladder::Ladder>,
     /// The encoder.
     pub encoder: EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<Watcher>,
     /// Counters.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -109,6 +136,7 @@ impl Worker {
             pathways: parts.pathways,
             slate: parts.slate,
             encoder: parts.encoder,
+            gpu: parts.gpu,
             rtmp: parts.rtmp,
             unfenced: parts.unfenced,
             config: parts.config,
@@ -196,6 +224,18 @@ impl Worker {
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
         self.spawn(session::run(opening, self.context.clone(), publisher, requests));
+    }
+
+    /// Keeps new streams off devices that are lost, until the worker drains.
+    pub async fn follow_devices(self: Arc<Self>) {
+        let (Some(watcher), Some(codecs)) = (&self.gpu, &self.context.codecs) else { return };
+        let mut every = tokio::time::interval(DEVICES_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.is_draining() {
+            every.tick().await;
+            let seen = watcher.seen();
+            codecs.devices_are(&placement::devices(&self.encoder.devices, &seen.survey.probe, &seen.reading));
+        }
     }
 
     /// Ends abandoned sessions of the region until the worker drains.

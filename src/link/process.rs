@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 
+use super::environment;
 use super::wire::{self, FromCodec, ToCodec, VERSION};
 
 /// Why there is no codec process.
@@ -82,12 +83,6 @@ const MEMORY_WATCH: Duration = Duration::from_secs(1);
 /// Longest line of its log that is passed on.
 const MAX_LINE: usize = 500;
 
-/// Environment that a codec process may see; nothing else of ours, and so no credentials.
-const ENVIRONMENT: [&str; 4] = ["PATH", "LANG", "LD_LIBRARY_PATH", "TMPDIR"];
-
-/// And by families: where GStreamer finds its plugins and NVRTC, what the driver may use, and the double of it that tests put in its place.
-const PREFIXES: [&str; 4] = ["GST_", "CUDA_", "NVIDIA_", "NVDOUBLE_"];
-
 struct Request {
     options: Options,
     device: Option<Arc<str>>,
@@ -147,13 +142,7 @@ fn start(options: &Options, device: Option<&str>) -> Result<Started, Error> {
     let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let mut command = Command::new(&options.program);
-    command.env_clear();
-    for (name, value) in std::env::vars_os() {
-        let may = |n: &str| ENVIRONMENT.contains(&n) || PREFIXES.iter().any(|prefix| n.starts_with(prefix));
-        if name.to_str().is_some_and(may) {
-            command.env(name, value);
-        }
-    }
+    command.env_clear().envs(environment::allowed());
     if let Some(registry) = &options.registry {
         // Written once at the worker's start: processes that start together must not all scan all plugins (rules.md 25).
         command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");

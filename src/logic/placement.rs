@@ -3,6 +3,7 @@
 //! NVENC's own answer to "how much is left" is always 100 % on Linux, so the work that was placed is counted, in macroblocks per second (its
 //! throughput is close to proportional to them), and the engines of a device are its weight.
 
+use super::gpu::{Probe, Reading};
 use super::ladder::Rung;
 
 /// A GPU as far as placing streams goes.
@@ -14,6 +15,15 @@ pub struct Device {
     pub engines: u32,
     /// It works: not lost, not excluded.
     pub usable: bool,
+}
+
+/// The devices of these UUIDs as they are now. One whose engines are not known has one; a lost one is not usable.
+pub fn devices(uuids: &[String], probe: &Probe, reading: &Reading) -> Vec<Device> {
+    let of = |uuid: &String| {
+        let caps = probe.devices.iter().find(|d| d.uuid == *uuid).and_then(|d| d.encoder.as_ref());
+        Device { name: uuid.clone(), engines: caps.map_or(1, |c| c.engines.max(1)), usable: !reading.is_lost(uuid) }
+    };
+    uuids.iter().map(of).collect()
 }
 
 /// What a stream asks of encoders: macroblocks of 16 x 16 luma samples per second, over all of its rungs.

@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
 use crate::codecs;
+use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::Status;
@@ -18,6 +19,7 @@ use crate::logic::verdict::Overall;
 use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
+use crate::worker::EncoderReport;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -67,6 +69,10 @@ pub struct Sources<'a> {
     pub replication: Option<&'a Replication>,
     /// Codec processes that stand ready, where there are any.
     pub codecs: Option<codecs::Store>,
+    /// Which encoder, and why.
+    pub encoder: &'a EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<&'a Seen>,
 }
 
 /// The whole page.
@@ -74,7 +80,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication, codecs } = *sources;
+    let Sources { statuses, rtmp, store, spool, replication, codecs, encoder, gpu } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -89,18 +95,22 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         warm(&mut registry, codecs);
     }
     listener(&mut registry, rtmp);
+    super::gpu::encoder(&mut registry, encoder);
+    if let Some(seen) = gpu {
+        super::gpu::metrics(&mut registry, seen);
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
-fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let gauge = Gauge::<i64>::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     registry.register(name, help, gauge);
 }
 
-fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+pub(super) fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let counter = Counter::<u64, AtomicU64>::default();
     counter.inc_by(value);
     registry.register(name, help, counter);
@@ -298,9 +308,12 @@ mod tests {
             spool: None,
             replication: Some(&replication),
             codecs: Some(codecs::Store { ready: 2, hits: 3, ..Default::default() }),
+            encoder: &EncoderReport::ladder_is_none(),
+            gpu: None,
         };
         let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
         let samples = [
             "weir_codec_warm 2",
             "weir_codec_warm_hits_total 3",
