@@ -102,3 +102,31 @@ fn without_a_session_the_source_goes_on_alone_and_never_by_software() {
     }
     double.until_clean();
 }
+
+#[test]
+fn streams_spread_over_two_devices_and_a_process_sees_one() {
+    const CLIP: Clip = Clip { seconds: 8, ..SMALL };
+    let file = CLIP.file();
+    let mut double = Double::start();
+    double.set(Fault::Devices { count: 2 });
+    let _machine = alone();
+    let worker = worker(&double, &["--ladder", SMALL_LADDER]);
+    let publishers: Vec<Publisher> = ["anna", "bert"]
+        .iter()
+        .map(|name| {
+            let publisher = Publisher::start(&file, &worker, name);
+            worker.codec_pid(name);
+            publisher
+        })
+        .collect();
+    let pids = ["anna", "bert"].map(|name| worker.codec_pid(name));
+    let devices = until("both to encode", || {
+        let sessions = double.state().sessions;
+        let of = |pid: u32| sessions.iter().find(|s| s.pid == pid && s.width > 0).map(|s| s.device);
+        of(pids[0]).zip(of(pids[1]))
+    });
+    assert_ne!(devices.0, devices.1);
+    publishers.into_iter().for_each(Publisher::finish);
+    worker.stop();
+    double.until_clean();
+}
