@@ -223,6 +223,8 @@ impl Double {
             // Which elements there are depends on the driver, and GStreamer does not notice that it has changed.
             ("GST_REGISTRY", plain(&folder.path().join("registry.bin"))),
             ("GST_CUDA_NVRTC_LIBNAME", "libnvrtc.so.12".to_owned()),
+            // The worker hands on only what it knows of.
+            ("WEIR_PASS_ENVIRONMENT", "NVDOUBLE_DIR,NVDOUBLE_LOG,NVDOUBLE_CACHE,NVDOUBLE_KERNELS".to_owned()),
         ];
         Self { folder, environment, faults: Vec::new() }
     }
@@ -304,7 +306,13 @@ impl Double {
                 }
                 "device" => drop(state.memory.insert(small(1), number(2))),
                 "session" => {
-                    state.sessions.push(Session { pid: small(1), device: small(2), width: small(3), height: small(4), fps: small(5) });
+                    state.sessions.push(Session {
+                        pid: small(1),
+                        device: small(2),
+                        width: small(3),
+                        height: small(4),
+                        fps: small(5),
+                    });
                 }
                 "process" => state.processes.push((small(1), words[2..].join(" "))),
                 _ => panic!("the double says {line}"),
@@ -333,7 +341,10 @@ impl Double {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
         let core = plain(&fs::canonicalize(built().join("libnvdouble.so")).unwrap());
         assert!(maps.contains(&core), "process {pid} has not loaded {core}");
-        assert!(self.state().processes.iter().any(|(p, _)| *p == pid), "process {pid} has loaded the double with another state");
+        assert!(
+            self.state().processes.iter().any(|(p, _)| *p == pid),
+            "process {pid} has loaded the double with another state"
+        );
     }
 }
 

@@ -9,5 +9,6 @@ mod double;
 mod double_selftest;
 mod nvidia;
 mod nvrtc;
+mod probe;
 mod real;
 mod root;

@@ -104,5 +104,7 @@ impl Libraries {
 fn unpacked(file: &str) -> PathBuf {
     let architecture = Path::new(UNPACKED).join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let found = [architecture.join("nvidia/current").join(file), architecture.join(file)].into_iter().find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root"))
+    found.unwrap_or_else(|| {
+        panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root")
+    })
 }
