@@ -11,5 +11,6 @@ mod double_selftest;
 mod ladder;
 mod nvidia;
 mod nvrtc;
+mod probe;
 mod real;
 mod root;
