@@ -41,11 +41,15 @@ pub fn take() -> Inventory {
     Inventory { gstreamer: version(), elements: elements.into_values().collect() }
 }
 
-/// Loads every plugin that the templates need, so that starting a stream opens no file. Those of a GPU only where one is used: loading them opens
-/// the device, and takes seconds.
+/// GStreamer's plugin for NVIDIA's GPUs.
+const DEVICE_PLUGIN: &str = "nvcodec";
+
+/// Loads every plugin that the templates need, so that starting a stream opens no file. That of a GPU only where one is used: loading it opens the
+/// device, and takes seconds.
 pub fn load(on_gpu: bool) {
-    for need in recipe::ALL.iter().filter(|t| on_gpu || t.role() != "nvidia").flat_map(Template::needs) {
-        if let Some(factory) = ElementFactory::find(need.factory) {
+    for need in recipe::ALL.iter().flat_map(Template::needs) {
+        let factory = ElementFactory::find(need.factory);
+        if let Some(factory) = factory.filter(|f| on_gpu || f.plugin_name().as_deref() != Some(DEVICE_PLUGIN)) {
             // What cannot be loaded is told when a plan asks for it.
             let _ = factory.load();
         }
