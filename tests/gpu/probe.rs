@@ -128,8 +128,16 @@ fn a_device_that_cannot_encode_has_its_sentence() {
     let mut double = Double::start();
     for (fault, code, words) in [
         (Fault::Lost, "device_lost", &["GPU 0", "is lost", "Xid"][..]),
-        (Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: 10, after: 0, times: None }, "no_session", &["no free encode session", "NV_ENC_ERR_OUT_OF_MEMORY (10)"]),
-        (Fault::DeviceMemoryTaken { mib: 23028 }, "no_memory", &["no free memory", "nvidia-smi"]),
+        (
+            Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: 10, after: 0, times: None },
+            "no_session",
+            &["no free encode session", "NV_ENC_ERR_OUT_OF_MEMORY (10)"],
+        ),
+        (
+            Fault::Fail { call: "cuMemAllocPitch_v2", code: 2, after: 0, times: None },
+            "no_memory",
+            &["no free memory", "nvidia-smi"],
+        ),
         (Fault::Empty { every: 1 }, "self_test_failed", &["failed the self-test", "weir probe"]),
         (
             Fault::Fail { call: "nvEncEncodePicture", code: 20, after: 3, times: None },
