@@ -108,7 +108,7 @@ pub(super) fn lend(slots: &mut [Slot], borrowed: &[usize], tracks: &[Track]) {
 
 /// How long a segment plays.
 fn own_duration(start: MediaTime, end: MediaTime) -> Duration {
-    Duration::from_millis((end - start).millis().max(0).unsigned_abs())
+    (end - start).positive()
 }
 
 impl Row {
@@ -243,6 +243,8 @@ pub struct Window {
     /// The row that this waits for: those before it are ready, whatever their deadlines are.
     held_up: Option<u64>,
     was_down: bool,
+    /// Added to the deadline of rows that are closed from now on.
+    slack: Duration,
     /// Rows that left the window before they could be named.
     skipped: Vec<u64>,
     /// The number behind the last of them, while none is named.
@@ -278,6 +280,7 @@ impl Window {
             catch_up: None,
             held_up: None,
             was_down: false,
+            slack: Duration::ZERO,
             skipped: Vec::new(),
             after_skip: 0,
             listed: MediaTime::ZERO,
@@ -355,6 +358,11 @@ impl Window {
         true
     }
 
+    /// Rows that are closed from now on wait so much longer for what is being made.
+    pub fn allow(&mut self, slack: Duration) {
+        self.slack = slack;
+    }
+
     /// The open row ends at `end` (a pause, or the end of the session); does nothing when no row is open.
     pub fn close(&mut self, end: MediaTime, now: Duration) {
         // Until the first row is named, encoders that are still starting hold up all rows alike.
@@ -362,7 +370,7 @@ impl Window {
         let Some(open) = self.pending.back_mut().filter(|p| p.end.is_none()) else { return };
         let end = end.max(open.start);
         let own = own_duration(open.start, end);
-        let wait = if first { own.max(self.policy.first_row_wait) } else { own };
+        let wait = if first { own.max(self.policy.first_row_wait) } else { own } + self.slack;
         open.end = Some(end);
         open.deadline = Some(now + wait);
     }

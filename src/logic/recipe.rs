@@ -78,6 +78,13 @@ const QUEUE_BYTES: u64 = 2_000_000;
 const QUEUE_DEPTH: u64 = 4;
 /// Seconds between key frames that nobody asked for. Above the longest segment (5 s, rules.md 3), so that only cuts make key frames.
 const KEY_INTERVAL_SECS: u64 = 10;
+/// x264enc's flag of that name.
+const ZEROLATENCY: u64 = 4;
+/// B-frames between two others.
+const B_FRAMES: u64 = 2;
+/// An encoder looks no further ahead: a playlist waits for a rung as long as a segment is (2 s), and half of that belongs to decoding, encoding and
+/// the store. The fast presets look ahead less at all common rates.
+const MAX_LOOKAHEAD_MS: u64 = 500;
 /// As many as the largest plan; also keeps the rung's index in a byte of the link.
 const MAX_RUNGS: usize = 16;
 /// Longest side of a rung, luma samples: level 6.2 of H.264 ends at 8192 x 4320.
@@ -109,6 +116,18 @@ impl Preset {
         (Self::Slow, "slow"),
     ];
 
+    /// Pictures that it looks ahead (x264's `param_apply_preset`).
+    fn lookahead(self) -> u64 {
+        match self {
+            Self::Ultrafast | Self::Superfast => 0,
+            Self::Veryfast => 10,
+            Self::Faster => 20,
+            Self::Fast => 30,
+            Self::Medium => 40,
+            Self::Slow => 50,
+        }
+    }
+
     fn word(self) -> &'static str {
         Self::NAMES.iter().find(|(p, _)| *p == self).map_or("veryfast", |(_, name)| name)
     }
@@ -129,8 +148,10 @@ pub struct Software {
     pub preset: Preset,
     /// Threads of each encoder, 1 to 16.
     pub threads: u8,
-    /// Threads of the decoder, 1 to 16.
+    /// Threads of the decoder, 1 to 16. With more than one it holds back a picture for each.
     pub decoder_threads: u8,
+    /// The source has so few pictures a second that none may be held back for the sake of those behind it.
+    pub low_delay: bool,
 }
 
 /// Why a plan cannot be made into a pipeline.
@@ -197,6 +218,7 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
     let threads = within("encoder threads", software.threads.into(), 1, 16)?;
     let decoder_threads = within("decoder threads", software.decoder_threads.into(), 1, 16)?;
+    let decoder_threads = if software.low_delay { 1 } else { decoder_threads };
     let picture = h264::picture(&source.avcc);
     let sar = picture.map_or((1, 1), |p| p.sar);
 
@@ -223,7 +245,7 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
         text += " ";
         text += &scale(&from, &scaled, from.original && differs(source, sar, rung))?;
         text += " ";
-        text += &encode(scaled.name, index, rung, software.preset, threads)?;
+        text += &encode(scaled.name, index, rung, software, threads)?;
         nodes.push(scaled);
     }
     Ok(text)
@@ -300,21 +322,28 @@ fn vbv_ms(kbps: u64, max_kbps: u64) -> u64 {
     (SEGMENT_MS * (max_kbps - kbps) / kbps).clamp(300, 2 * SEGMENT_MS)
 }
 
-fn encode(from: Name, index: usize, rung: &Rung, preset: Preset, threads: u64) -> Result<String, RecipeError> {
+fn encode(from: Name, index: usize, rung: &Rung, software: &Software, threads: u64) -> Result<String, RecipeError> {
     // GstX264Enc's limits: 2048000 kbit/s. 500 Mbit/s is the most that level 6.2 allows for High (table A-1, with its factor).
     let kbps = within("kbps", rung.kbps.into(), 1, 500_000)?;
     let max_kbps = within("max_kbps", rung.max_kbps.into(), kbps, 1_000_000)?;
     let fps_num = within("frame rate numerator", rung.fps.num.into(), 1, 1_000_000)?;
     let fps_den = within("frame rate denominator", rung.fps.den.into(), 1, 1_000_000)?;
+    let (tune, bframes, lookahead) = match software.low_delay {
+        true => (ZEROLATENCY, 0, 0),
+        false => (0, B_FRAMES, software.preset.lookahead().min(u64::from(rung.fps.milli()) * MAX_LOOKAHEAD_MS / 1_000_000)),
+    };
     Ok(RUNG.fill(&[
         ("from", Value::Name(from)),
         ("sink", Value::Name(Name(SINK, index))),
         ("fps_num", Value::Number(fps_num)),
         ("fps_den", Value::Number(fps_den)),
-        ("preset", Value::Word(preset.word())),
+        ("preset", Value::Word(software.preset.word())),
         ("threads", Value::Number(threads)),
         ("kbps", Value::Number(kbps)),
         ("vbv_ms", Value::Number(vbv_ms(kbps, max_kbps))),
+        ("tune", Value::Number(tune)),
+        ("bframes", Value::Number(bframes)),
+        ("lookahead", Value::Number(lookahead)),
         ("key_interval", Value::Number((fps_num * KEY_INTERVAL_SECS).div_ceil(fps_den))),
     ])?)
 }
@@ -351,7 +380,7 @@ mod tests {
         Rung { name: format!("{height}p").parse().unwrap(), width, height, fps, halved, kbps: 700, max_kbps: 1050 }
     }
 
-    const SOFTWARE: Software = Software { preset: Preset::Veryfast, threads: 1, decoder_threads: 2 };
+    const SOFTWARE: Software = Software { preset: Preset::Veryfast, threads: 1, decoder_threads: 2, low_delay: false };
 
     /// `(from, to)` of every scaler and halver.
     fn edges(text: &str) -> Vec<(String, String)> {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,11 @@ impl MediaTime {
     /// From whole seconds. Saturates.
     pub const fn from_secs(s: i64) -> Self {
         Self(s.saturating_mul(90_000))
+    }
+
+    /// As a duration of the clock, to the millisecond; nothing for what is negative.
+    pub fn positive(self) -> Duration {
+        Duration::from_millis(self.millis().max(0).unsigned_abs())
     }
 
     /// Whole milliseconds, rounded down.

@@ -93,6 +93,8 @@ pub struct Cut {
     pub number: u64,
     /// Presentation time of its first picture.
     pub start: MediaTime,
+    /// The cut is known so long before `start` is live: a picture that others are shown before is sent ahead of them.
+    pub early: MediaTime,
     /// The segment before ends earlier than that: nothing was sent in between, and one segment over both would be too long.
     pub hole_from: Option<MediaTime>,
     /// Rule 2 and 7: DISCONTINUITY on all tracks.
@@ -675,7 +677,7 @@ impl Timeline {
                     (false, Source::Produced) => Source::Away { good_since: None },
                     (false, away) => away,
                 };
-                let cut = Cut { source: produced, hole_from: hole, ..self.take_cut(unit.pts) };
+                let cut = Cut { source: produced, hole_from: hole, early: unit.pts - unit.dts, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
@@ -685,7 +687,7 @@ impl Timeline {
                 }
                 let off = fresh || unit.pts < self.grid_next;
                 self.grid_next = if off { unit.pts + target } else { next_on_grid(self.grid_next, unit.pts, target) };
-                let cut = Cut { hole_from: hole, ..self.take_cut(unit.pts) };
+                let cut = Cut { hole_from: hole, early: unit.pts - unit.dts, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
@@ -799,7 +801,7 @@ impl Timeline {
         }
         let discontinuity = !first && (self.discontinuity || video.is_some() || audio.is_some());
         self.discontinuity = false;
-        Cut { number, start, hole_from: None, discontinuity, video, audio, source: true }
+        Cut { number, start, early: MediaTime::ZERO, hole_from: None, discontinuity, video, audio, source: true }
     }
 
     fn drain_audio(&mut self, out: &mut Vec<Event>) {

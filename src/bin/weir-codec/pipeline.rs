@@ -179,7 +179,7 @@ impl Watcher {
 fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
     let Encoder::Software { preset, threads } = &plan.encoder;
     let preset = preset.parse().map_err(|e: recipe::RecipeError| e.to_string())?;
-    let software = Software { preset, threads: *threads, decoder_threads: plan.decoder_threads };
+    let software = Software { preset, threads: *threads, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
     let text = recipe::pipeline(&plan.source, &plan.rungs, &software).map_err(|e| e.to_string())?;
     launch(&text)
 }

@@ -105,6 +105,9 @@ pub struct Past {
     pub from: playlist::Continuation,
 }
 
+/// No row of playlists waits longer than this for a source of few pictures a second: twice the longest segment of rules.md 3 is what players bear.
+const MAX_SLACK: MediaTime = MediaTime::from_secs(5);
+
 /// Units held until the tracks are decided: 10 s (`long-segments` waits so long) at 240 fps.
 const MAX_PROBING: usize = 2400;
 
@@ -535,14 +538,14 @@ impl Stream {
     fn codec_gone(&mut self, needed: bool, reason: &str, now: Now) {
         if needed {
             self.warn(format!("codec process lost: {reason}"));
-            // What comes back must have the old parameter sets, or ask for a discontinuity.
-            self.run_from = None;
             self.after_death(now);
         }
         self.settle(now);
     }
 
     fn after_death(&mut self, now: Now) {
+        // What comes back must have the old parameter sets, or ask for a discontinuity.
+        self.run_from = None;
         for track in self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_))) {
             track.packager.restart();
         }
@@ -680,6 +683,8 @@ impl Stream {
     fn cut(&mut self, cut: &Cut, now: Now) {
         let Some(window) = &mut self.window else { return };
         let end = cut.hole_from.unwrap_or(cut.start);
+        let slack = self.encoding.as_ref().map_or(MediaTime::ZERO, Encoding::slack) + cut.early;
+        window.allow(slack.min(MAX_SLACK).positive());
         window.close(end, now.mono);
         if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
             self.warn(format!("segment number {} out of order", cut.number));

@@ -56,7 +56,7 @@ fn a_refused_object_that_is_there_all_the_same_is_deleted() {
 #[test]
 fn a_codec_process_that_gives_what_it_was_not_given_is_replaced() {
     let acts = [Act::Play(601), Act::Lie(3_014_999, false), Act::Play(8000), Act::Lie(3_014_999, true), Act::Play(4000)];
-    let sim = run(session(true), camera(), &acts).unwrap();
+    let sim = run(session(true), Source { fps: 25, gop: 50, ..camera() }, &acts).unwrap();
     assert_eq!(sim.codec.starts, 3);
 }
 
