@@ -5,6 +5,8 @@
 mod harness;
 #[path = "long/odd.rs"]
 mod odd;
+#[path = "long/returns.rs"]
+mod returns;
 #[path = "long/soak.rs"]
 mod soak;
 

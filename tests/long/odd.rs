@@ -4,6 +4,7 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::harness::clip::{Clip, SMALL};
+use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::{Seen, Watch};
@@ -47,12 +48,21 @@ const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 17] = [
     ("5.1", Clip { more: "-ac 6", ..CLIP }, &["src", "240p"], (640, 360)),
 ];
 
-fn published(clip: &Clip) -> Seen {
+/// Sources whose pictures carry the counter where the players' test looks for it; one for each kind of trouble: shape, rate, chroma, sound.
+const PLAYED: [&str; 4] = ["portrait", "25 frames a second", "10 bits", "5.1"];
+
+fn published(clip: &Clip, played: bool) -> Seen {
     let file = clip.file();
     let worker = Arc::new(Worker::start(&["--ladder", SMALL_LADDER]));
     let watch = Watch::start(&worker, "anna");
     Publisher::start(&file, &worker, "anna").finish();
     let seen = watch.finish();
+    if played {
+        let fps = clip.fps.to_string();
+        let options = ["--vod", "--seconds", "4", "--fps", &fps];
+        let results = Play::start(&worker, "anna", "hls.js,dash.js,shaka-hls,shaka-dash", &options).finish();
+        players::went_through(&results, 2);
+    }
     Arc::into_inner(worker).expect("the watch is over").stop();
     seen
 }
@@ -70,10 +80,11 @@ fn probed(track: &Track) -> Vec<String> {
 
 #[test]
 fn odd_sources_become_rungs_that_every_player_takes() {
+    players::install();
     let _machine = beside_others();
     for (what, clip, rungs, size) in &SOURCES {
         println!("{what}");
-        let seen = published(clip);
+        let seen = published(clip, PLAYED.contains(what));
         assert_eq!(seen.rungs(), *rungs, "{what}");
         let segments = seen.tracks[rungs[0]].segments.len();
         for (name, media) in &seen.tracks {
@@ -114,7 +125,7 @@ fn a_screen_on_which_nothing_moves_any_more_keeps_its_rungs() {
         "-tune zerolatency -bf 0 -vf select=lt(t\\,6)+not(mod(n\\,30)) -fps_mode vfr -force_key_frames expr:gte(t,n_forced*2)";
     let clip = Clip { seconds: 26, gop: 300, more: still, ..CLIP };
     let _machine = beside_others();
-    let seen = published(&clip);
+    let seen = published(&clip, false);
     assert_eq!(seen.rungs(), ["src", "240p"]);
     for name in ["src", "audio"] {
         assert!(seen.tracks[name].gaps().is_empty(), "{:?}", seen.tracks[name]);
