@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{SessionId, TrackName};
-use super::playlist::{Init, Track};
+use super::playlist::{Era, Init, Track};
 use super::services::Services;
 use super::time::{MediaTime, UnixMillis};
 
@@ -65,7 +65,7 @@ pub struct Announced {
     /// The track that is the publisher's own video, if the session has one.
     pub source: Option<TrackName>,
     /// Eras of the listed rows, and where each begins.
-    pub eras: Vec<(u32, MediaTime)>,
+    pub eras: Vec<Era>,
     /// The init segments of the listed rows.
     pub inits: Vec<Init>,
     /// Closed captions that were announced (rules.md 10). Not told by writers that knew none.

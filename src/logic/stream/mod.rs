@@ -25,6 +25,7 @@ pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
+use super::dating::Dating;
 use super::encoding::{Command, Encoding};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
@@ -184,7 +185,9 @@ pub struct Stream {
     early: Vec<(usize, Sample)>,
     early_formats: Vec<(usize, VideoFormat)>,
     decision: Option<Decision>,
-    anchor: Option<UnixMillis>,
+    dating: Dating,
+    /// When audio came first, of a publisher whose tracks are not known yet.
+    heard: Option<UnixMillis>,
     tracks: Vec<TrackState>,
     sound: Sound,
     captions: Captions,
@@ -229,7 +232,8 @@ impl Stream {
             early: Vec::new(),
             early_formats: Vec::new(),
             decision: None,
-            anchor: None,
+            dating: Dating::default(),
+            heard: None,
             tracks: Vec::new(),
             sound: Sound::default(),
             captions: Captions::default(),
@@ -265,7 +269,9 @@ impl Stream {
             end: announced.end,
         };
         self.timeline = Timeline::resumed(self.setup.timeline.clone(), &past);
-        self.anchor = Some(announced.anchor);
+        let era = announced.eras.last().map_or(MediaTime::ZERO, |era| era.shift);
+        let last = self.setup.past.from.rows.last().map_or((announced.end, era), |row| (row.start, row.shift));
+        self.dating = Dating::continued(announced.anchor, last.0, last.1);
         self.adopt_tracks(announced);
         let policy = playlist::Policy {
             target_duration: announced.target_duration,
@@ -308,6 +314,9 @@ impl Stream {
     }
 
     fn take(&mut self, packet: Packet, now: Now) {
+        if matches!(packet, Packet::Video { .. } | Packet::Audio { .. }) && self.decision.is_some() {
+            self.timeline.begin_at(self.elapsed(now));
+        }
         match packet {
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
@@ -330,6 +339,7 @@ impl Stream {
                 self.warn("audio frame dropped: longer than AAC allows".into())
             }
             Packet::Audio { time, data } => {
+                self.heard.get_or_insert(now.wall);
                 let events = self.timeline.audio(time, data, now.mono);
                 self.handle(events, now);
             }
@@ -337,6 +347,16 @@ impl Stream {
             Packet::Unpublish => self.left(true, now),
         }
         self.place_cues();
+        self.set_dates(now);
+    }
+
+    /// Dates that are too far off for too long are set anew at the next cut (rules.md 11).
+    fn set_dates(&mut self, now: Now) {
+        if let Some(off) = self.dating.judge(now.mono, now.wall) {
+            let (side, off) = if off.is_negative() { ("ahead of", MediaTime::ZERO - off) } else { ("behind", off) };
+            self.warn(format!("dates were {off} s {side} the wall clock, and are set anew"));
+            self.timeline.request_discontinuity();
+        }
     }
 
     fn video_config(&mut self, avcc: &Bytes, now: Now) {
@@ -394,18 +414,19 @@ impl Stream {
 
     fn resume(&mut self, now: Now) {
         self.timeline.resume(self.elapsed(now));
+        self.dating.resumed();
         self.facts.resumed();
         self.watch_anew();
     }
 
     /// Media time of the wall clock.
     fn elapsed(&self, now: Now) -> MediaTime {
-        self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor))
+        self.dating.elapsed(now.wall)
     }
 
     /// The publisher left before anything was decided: nothing of its first try is used.
     fn begin_anew(&mut self) {
-        self.anchor = None;
+        (self.dating, self.heard) = (Dating::default(), None);
         self.probing.clear();
         self.probing_bytes = 0;
         self.early.clear();
@@ -590,7 +611,7 @@ impl Stream {
     }
 
     fn started(&mut self, format: VideoFormat, now: Now) {
-        self.anchor.get_or_insert(now.wall);
+        self.dating.begin(now.wall);
         if !self.setup.timeline.can_encode {
             return;
         }
@@ -631,7 +652,11 @@ impl Stream {
     }
 
     fn decided(&mut self, decision: Decision, now: Now) {
-        let anchor = *self.anchor.get_or_insert(now.wall);
+        // Of a stream without video, the first frame has waited until that was known.
+        let began = self.heard.filter(|_| decision.video.is_none()).unwrap_or(now.wall);
+        self.dating.begin(began);
+        self.dating.settle(now.mono, now.wall);
+        let anchor = self.dating.anchor().unwrap_or(began);
         let plan = |video| ladder::plan(&self.ladder_source(video), &self.setup.ladder, decision.passthrough);
         let rungs = decision.video.as_ref().map(plan).unwrap_or_default();
         // What the parameter sets forbid is known from the first picture on: then the right plan runs already.
@@ -681,13 +706,15 @@ impl Stream {
         let Some(window) = &mut self.window else { return };
         let end = cut.hole_from.unwrap_or(cut.start);
         window.close(end, now.mono);
+        let shift = self.dating.row(cut.start, cut.discontinuity, now.mono, now.wall);
+        window.shift(shift);
         if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
             self.warn(format!("segment number {} out of order", cut.number));
             return;
         }
         if let Some(j) = &mut self.recorder.journal {
             j.close(end);
-            j.open(cut.number, cut.start, cut.discontinuity);
+            j.open(cut.number, cut.start, shift, cut.discontinuity);
         }
         self.captions.cut(cut);
         if cut.discontinuity {
@@ -724,6 +751,7 @@ impl Stream {
     }
 
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
+        self.dating.observe(unit.dts, unit.pts, now.mono);
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
         self.lift_captions(&unit);
         let keep_from = self.keep_from(unit.pts);
