@@ -94,9 +94,9 @@ pub struct Dating {
 }
 
 impl Dating {
-    /// Goes on behind another writer, whose last row began at `start` with `shift`.
-    pub fn continued(anchor: UnixMillis, start: MediaTime, shift: MediaTime) -> Self {
-        Self { anchor: Some(anchor), last: Some((start, shift)), ..Self::default() }
+    /// Goes on behind another writer: start and shift of the last row that is listed, if one is.
+    pub fn continued(anchor: UnixMillis, last: Option<(MediaTime, MediaTime)>) -> Self {
+        Self { anchor: Some(anchor), last, ..Self::default() }
     }
 
     /// Wall clock of media time 0, while nothing was shifted.
@@ -145,10 +145,9 @@ impl Dating {
 
     /// A row begins at `start`: its shift. Where the run that it begins has brought nothing yet, its first picture is here.
     pub fn row(&mut self, start: MediaTime, discontinuity: bool, mono: Duration, wall: UnixMillis) -> MediaTime {
-        let Some((before, shift)) = self.last else {
-            self.last = Some((start, MediaTime::ZERO));
-            return MediaTime::ZERO;
-        };
+        // Never back. Between rows that follow each other the slew alone keeps to it.
+        let floor = self.last.filter(|_| discontinuity).map(|(before, shift)| before + shift + MIN_STEP - start);
+        let (before, shift) = self.last.unwrap_or((start, MediaTime::ZERO));
         let right = match self.arrivals.spans.is_empty() {
             true if discontinuity => Some(self.elapsed(wall) - start),
             _ => self.right(mono, wall),
@@ -164,8 +163,7 @@ impl Dating {
             let beyond = off.0 - off.0.signum() * CALM.0;
             shift + MediaTime(beyond.clamp(-most, most))
         };
-        // Never back. Between rows that follow each other the slew alone keeps to it.
-        let moved = if discontinuity { moved.max(before + shift + MIN_STEP - start) } else { moved };
+        let moved = floor.map_or(moved, |floor| moved.max(floor));
         self.last = Some((start, moved));
         moved
     }

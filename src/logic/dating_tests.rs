@@ -215,13 +215,16 @@ fn a_publisher_who_comes_back_is_dated_by_its_first_picture() {
 #[test]
 fn another_writer_goes_on_where_dates_were() {
     let (start, shift) = (MediaTime::from_secs(100), MediaTime::from_secs(7));
-    let mut d = Dating::continued(UnixMillis(START), start, shift);
+    let mut d = Dating::continued(UnixMillis(START), Some((start, shift)));
     // a worker whose clock is 10 s behind the first one's
     let next = MediaTime::from_secs(102);
     let got = d.row(next, true, Duration::from_secs(1), UnixMillis(START + 97_000));
     assert_eq!(next + got, start + shift + MIN_STEP, "not back");
-    let mut d = Dating::continued(UnixMillis(START), start, shift);
+    let mut d = Dating::continued(UnixMillis(START), Some((start, shift)));
     assert_eq!(d.row(next, true, Duration::from_secs(1), UnixMillis(START + 130_000)), MediaTime::from_secs(28));
+    // and where nothing is listed, by the wall clock alone
+    let mut d = Dating::continued(UnixMillis(START), None);
+    assert_eq!(d.row(next, true, Duration::from_secs(1), UnixMillis(START + 97_000)), MediaTime::from_secs(-5));
 }
 
 /// What a network, a publisher and a host may do to the clocks.

@@ -1,5 +1,6 @@
 use super::*;
 use crate::logic::model::{FrameRate, Keys};
+use crate::logic::render::{dash, hls};
 
 const VIDEO: usize = 0;
 const AUDIO: usize = 1;
@@ -217,6 +218,25 @@ fn discontinuities_begin_eras_and_are_counted_when_they_leave() {
     cut(&mut w, 8, 16, false);
     let s = w.snapshot().unwrap();
     assert_eq!((s.rows[0].number, s.discontinuity_sequence, s.eras), (3, 1, eras(&[(1, 4)])));
+}
+
+#[test]
+fn dates_that_moved_by_half_a_second_begin_a_period_without_a_discontinuity() {
+    for (shift, period, length, date) in [(300, "PT4.6S", "PT4S", "04.600Z"), (-300, "PT3.4S", "PT3.4S", "03.400Z")] {
+        let mut w = window();
+        for n in 0..4 {
+            w.shift(MediaTime::from_millis(shift * n as i64));
+            cut(&mut w, n, 2 * n as i64, false);
+        }
+        let s = w.snapshot().unwrap();
+        assert_eq!(s.rows.iter().map(|r| (r.era, r.discontinuity)).collect::<Vec<_>>(), [(0, false), (0, false), (1, false)]);
+        let mpd = dash::mpd(&s, &keys(), UnixMillis(0), &dash::MpdOptions::default(), "").unwrap();
+        assert!(mpd.contains(&format!("<Period id=\"0\" start=\"PT0S\" duration=\"{length}\">")), "{mpd}");
+        assert!(mpd.contains(&format!("<Period id=\"1\" start=\"{period}\">")), "{mpd}");
+        let hls = hls::media(&s, &keys(), VIDEO, None, "");
+        assert!(hls.contains(&format!("PROGRAM-DATE-TIME:1970-01-01T00:00:{date}")), "{hls}");
+        assert!(!hls.contains("DISCONTINUITY"), "{hls}");
+    }
 }
 
 #[test]

@@ -164,6 +164,16 @@ mod tests {
     }
 
     #[test]
+    fn dates_that_moved_are_told_to_the_next_writer() {
+        let mut state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
+        let moved = Era { number: 7, start: MediaTime(180_000), shift: MediaTime(-45_900) };
+        state.announced.as_mut().unwrap().eras.push(moved);
+        let text = state.write().unwrap();
+        assert!(text.contains("[7,180000,-45900]"), "{text}");
+        assert_eq!(State::read(text.as_bytes()).unwrap(), state);
+    }
+
+    #[test]
     fn another_region_goes_on_behind_all_that_may_have_been_listed() {
         let state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
         let at = |s: i64| state.updated.plus(MediaTime::from_secs(s));

@@ -269,9 +269,8 @@ impl Stream {
             end: announced.end,
         };
         self.timeline = Timeline::resumed(self.setup.timeline.clone(), &past);
-        let era = announced.eras.last().map_or(MediaTime::ZERO, |era| era.shift);
-        let last = self.setup.past.from.rows.last().map_or((announced.end, era), |row| (row.start, row.shift));
-        self.dating = Dating::continued(announced.anchor, last.0, last.1);
+        let last = self.setup.past.from.rows.last().map(|row| (row.start, row.shift));
+        self.dating = Dating::continued(announced.anchor, last);
         self.adopt_tracks(announced);
         let policy = playlist::Policy {
             target_duration: announced.target_duration,
