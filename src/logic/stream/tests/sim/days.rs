@@ -44,7 +44,7 @@ struct Found {
     set: usize,
     discontinuities: usize,
     periods: u32,
-    /// The audio's worst error to the video, ms, by the samples' places.
+    /// Number, date (ms) and length (us) of the row that was seen last.
     last: Option<(u64, i64, i64)>,
 }
 
