@@ -113,6 +113,11 @@ impl UnixMillis {
         Self(self.0.saturating_add(t.millis()))
     }
 
+    /// Reads what [`UnixMillis`] prints; `None` for what is no RFC 3339 time.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
+    }
+
     /// `self - earlier` as media time; negative when `earlier` is later.
     pub const fn since(self, earlier: Self) -> MediaTime {
         MediaTime::from_millis(self.0.saturating_sub(earlier.0))

@@ -541,6 +541,11 @@ impl Timeline {
         self.begin_clock();
     }
 
+    /// Nothing of this publisher stands on the timeline yet: its first picture is shown at `origin` at the earliest.
+    pub fn begin_at(&mut self, origin: MediaTime) {
+        self.mapper.begin_at(origin.max(self.latest));
+    }
+
     /// The slate goes on with the session. What is known of the publisher's key frames says nothing of its own.
     pub fn resume_by_slate(&mut self, origin: MediaTime) {
         self.resume(origin);
@@ -834,8 +839,9 @@ impl Timeline {
 
     /// Cuts of a stream without video: at the first frame behind every target, or in the silence where there is none.
     fn cut_on_audio(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
-        while self.open.is_some() && pts >= self.grid_next {
-            let at = if pts - self.grid_next < MIN_SEGMENT { pts } else { self.grid_next };
+        while let Some(start) = self.open.filter(|_| pts >= self.grid_next) {
+            let near = pts - self.grid_next < MIN_SEGMENT && pts - start <= self.limit();
+            let at = if near { pts } else { self.grid_next };
             self.grid_next = self.grid_next + self.policy.target;
             let cut = self.take_cut(at);
             out.push(Event::Cut(cut));

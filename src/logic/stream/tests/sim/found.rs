@@ -112,6 +112,16 @@ fn audio_that_jumps_before_the_decision_makes_no_cuts_for_hours() {
     assert_eq!(sim.reader.counts().values().copied().collect::<Vec<_>>(), [4]);
 }
 
+/// The first frame behind a hole stood almost half a second behind the grid, and the segment before it was longer than the target duration.
+#[test]
+fn an_audio_stream_with_a_hole_at_a_cut_has_no_long_segment() {
+    let radio = Source { record: None, ..camera() };
+    let mut acts = vec![Act::Play(2000), Act::Reconnect(false, 0, camera())];
+    acts.extend([4774, 3256, 3318, 3596, 4802, 5215].map(Act::Play));
+    acts.extend([Act::Pause(5377, true), Act::Play(256)]);
+    run(session(true), radio, &acts).unwrap();
+}
+
 /// Ten seconds that come at once are no outage: rows were skipped before the encoders had their time for them.
 #[test]
 fn a_burst_of_the_length_of_the_window_skips_nothing() {
