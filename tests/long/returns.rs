@@ -1,8 +1,9 @@
-//! Ten publishers of one stream in a row, each otherwise than the one before it, in every player.
+//! Publishers who try the players: ten in a row, each otherwise than the one before it; and one whose clock is wrong.
 
 use std::time::{Duration, Instant};
 
 use crate::harness::clip::{Clip, SMALL};
+use crate::harness::manifest;
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::worker::{SMALL_LADDER, Worker};
@@ -67,4 +68,29 @@ fn hls_js_and_dash_js_play_through_ten_publishers() {
 #[test]
 fn shaka_plays_through_ten_publishers() {
     played_by(["shaka-hls", "shaka-dash"]);
+}
+
+/// rules.md 11: dates follow the wall clock, and whenever they have moved by half a second DASH begins a new Period. A clock that is off by a
+/// hundredth does that every 50 s, where the usual 50 millionths take three hours.
+#[test]
+fn players_do_not_mind_dates_that_move() {
+    let file = Clip { seconds: 125, ..SMALL }.file();
+    players::install();
+    let _machine = alone();
+    for pace in ["1.01", "0.99"] {
+        let worker = Worker::start(&["--ladder", SMALL_LADDER]);
+        let publisher = Publisher::paced(&file, pace, &worker, "anna");
+        players::segments(&worker, "anna", 5);
+        let options = ["--live", "--seconds", "45"];
+        let plays = ["dash.js", "shaka-dash"].map(|player| Play::start(&worker, "anna", player, &options));
+        let results: Vec<_> = plays.into_iter().flat_map(Play::finish).collect();
+        players::went_through(&results, 2);
+        let mpd = worker.get(&manifest::mpd_path("anna")).text();
+        assert!(!mpd.contains("<Period id=\"0\"") || mpd.matches("<Period ").count() > 1, "dates have not moved: {mpd}");
+        let status = worker.stream("anna").unwrap();
+        assert_eq!((&status["gaps"], &status["discontinuities"]), (&0.into(), &0.into()), "{status}");
+        drop(publisher);
+        assert_eq!(worker.delete("anna"), 202);
+        worker.stop();
+    }
 }

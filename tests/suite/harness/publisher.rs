@@ -29,6 +29,11 @@ impl Publisher {
         Self::run(&inputs, options, worker, key)
     }
 
+    /// Pushes a file by a clock that does so many of its seconds in one.
+    pub fn paced(clip: &Path, pace: &str, worker: &Worker, key: &str) -> Self {
+        Self::run(&["-readrate", pace, "-i", tools::text(clip)], &["-c", "copy"], worker, key)
+    }
+
     /// Pushes the file again and again, until one of the options ends it.
     pub fn looped(clip: &Path, options: &[&str], worker: &Worker, key: &str) -> Self {
         Self::run(&["-re", "-stream_loop", "-1", "-i", tools::text(clip)], options, worker, key)
