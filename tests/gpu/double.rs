@@ -306,7 +306,13 @@ impl Double {
                 }
                 "device" => drop(state.memory.insert(small(1), number(2))),
                 "session" => {
-                    state.sessions.push(Session { pid: small(1), device: small(2), width: small(3), height: small(4), fps: small(5) });
+                    state.sessions.push(Session {
+                        pid: small(1),
+                        device: small(2),
+                        width: small(3),
+                        height: small(4),
+                        fps: small(5),
+                    });
                 }
                 "process" => state.processes.push((small(1), words[2..].join(" "))),
                 _ => panic!("the double says {line}"),
@@ -335,7 +341,10 @@ impl Double {
         let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
         let core = plain(&fs::canonicalize(built().join("libnvdouble.so")).unwrap());
         assert!(maps.contains(&core), "process {pid} has not loaded {core}");
-        assert!(self.state().processes.iter().any(|(p, _)| *p == pid), "process {pid} has loaded the double with another state");
+        assert!(
+            self.state().processes.iter().any(|(p, _)| *p == pid),
+            "process {pid} has loaded the double with another state"
+        );
     }
 }
 

@@ -75,7 +75,9 @@ impl Drop for Running {
 
 /// So many pictures of a test pattern in system memory.
 fn pattern(pictures: u32, width: u32, height: u32, pattern: &str) -> String {
-    format!("videotestsrc num-buffers={pictures} pattern={pattern} ! video/x-raw,format=NV12,width={width},height={height},framerate=30/1")
+    format!(
+        "videotestsrc num-buffers={pictures} pattern={pattern} ! video/x-raw,format=NV12,width={width},height={height},framerate=30/1"
+    )
 }
 
 /// One that goes on at its own pace.

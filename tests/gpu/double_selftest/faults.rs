@@ -90,7 +90,9 @@ fn a_dead_decoder_is_silent_unless_it_is_told_to_count() {
     let mut double = Double::start();
     let file = stream(&double);
     let dead = Fault::Fail { call: "cuvidDecodePicture", code: UNKNOWN, after: 20, times: None };
-    let decode = |property: &str| format!("filesrc location={} ! h264parse ! nvh264dec {property} ! {DEVICE} ! fakesink", file.display());
+    let decode = |property: &str| {
+        format!("filesrc location={} ! h264parse ! nvh264dec {property} ! {DEVICE} ! fakesink", file.display())
+    };
     double.set(dead);
     run_well(&double, &decode(""));
     assert_eq!(double.state().total("decoded_pictures"), 20);
@@ -292,7 +294,8 @@ fn capabilities_are_what_is_set() {
 fn what_the_double_does_not_know_is_refused() {
     let mut double = Double::start();
     run_well(&double, &encode(1));
-    let refused = catch_unwind(AssertUnwindSafe(|| double.set(Fault::Fail { call: "glClear", code: 1, after: 0, times: None })));
+    let refused =
+        catch_unwind(AssertUnwindSafe(|| double.set(Fault::Fail { call: "glClear", code: 1, after: 0, times: None })));
     let said = *refused.unwrap_err().downcast::<String>().unwrap();
     assert!(said.contains("no such setting: fail.glClear"), "{said}");
     double.clear();

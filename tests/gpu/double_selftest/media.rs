@@ -96,7 +96,18 @@ fn decoded_pictures_are_libavcodecs_to_the_bit() {
     let (stream, raw) = (double.folder().join("in.h264"), double.folder().join("out.yuv"));
     for (kind, options) in KINDS {
         // 356 lines are no multiple of 16: cropping.
-        let source = ["-f", "lavfi", "-i", "testsrc2=size=640x356:rate=30:duration=2", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-g", "40"];
+        let source = [
+            "-f",
+            "lavfi",
+            "-i",
+            "testsrc2=size=640x356:rate=30:duration=2",
+            "-pix_fmt",
+            "yuv420p",
+            "-c:v",
+            "libx264",
+            "-g",
+            "40",
+        ];
         tools::ffmpeg(source.iter().chain(options).chain(&[tools::text(&stream)]));
         let wanted = tools::ffmpeg(["-i", tools::text(&stream), "-f", "rawvideo", "-pix_fmt", "nv12", "-"]);
         run_well(
@@ -119,7 +130,18 @@ fn a_ladder_is_aligned_and_stays_on_the_device() {
     let _machine = beside_others();
     let double = Double::start();
     let source = double.folder().join("in.ts");
-    let clip = ["-f", "lavfi", "-i", "testsrc2=size=1280x720:rate=30:duration=10", "-pix_fmt", "yuv420p", "-c:v", "libx264", "-preset", "ultrafast"];
+    let clip = [
+        "-f",
+        "lavfi",
+        "-i",
+        "testsrc2=size=1280x720:rate=30:duration=10",
+        "-pix_fmt",
+        "yuv420p",
+        "-c:v",
+        "libx264",
+        "-preset",
+        "ultrafast",
+    ];
     tools::ffmpeg(clip.iter().chain(&["-g", "60", tools::text(&source)]));
     let rung = |width: u32, height: u32, kbps: u32| {
         let out = double.folder().join(format!("{height}.ts"));
@@ -133,7 +155,11 @@ fn a_ladder_is_aligned_and_stays_on_the_device() {
     let begun = std::time::Instant::now();
     run_well(
         &double,
-        &format!("filesrc location={} ! tsdemux ! h264parse ! nvh264dec max-errors=3 ! {DEVICE} ! tee name=t {}", source.display(), rungs.join(" ")),
+        &format!(
+            "filesrc location={} ! tsdemux ! h264parse ! nvh264dec max-errors=3 ! {DEVICE} ! tee name=t {}",
+            source.display(),
+            rungs.join(" ")
+        ),
     );
     println!("10 s of a 720p ladder of three rungs took {:?}", begun.elapsed());
     for height in [480, 360, 240] {
@@ -190,7 +216,12 @@ fn native_and_compiled_kernels_are_the_same_to_the_bit() {
             fs::read(&out).unwrap()
         };
         let (native, compiled) = (convert(Fault::NativeKernels), convert(Fault::CompiledKernels));
-        assert!(!native.is_empty() && native == compiled, "{properties} {from} {to}: {} and {} bytes", native.len(), compiled.len());
+        assert!(
+            !native.is_empty() && native == compiled,
+            "{properties} {from} {to}: {} and {} bytes",
+            native.len(),
+            compiled.len()
+        );
     }
     let state = double.state();
     let frames = 3 * cases.len() as u64;
@@ -206,8 +237,10 @@ fn kernels_are_written_down_with_their_options() {
         &format!("{} ! cudaupload ! cudaconvertscale ! {DEVICE},width=160,height=120 ! fakesink", pattern(2, 320, 240, "ball")),
     );
     let mut seen = Vec::new();
-    for file in fs::read_dir(&kernels).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "cu")) {
-        let (source, options) = (fs::read_to_string(&file).unwrap(), fs::read_to_string(file.with_extension("options")).unwrap());
+    for file in fs::read_dir(&kernels).unwrap().map(|f| f.unwrap().path()).filter(|p| p.extension().is_some_and(|e| e == "cu"))
+    {
+        let (source, options) =
+            (fs::read_to_string(&file).unwrap(), fs::read_to_string(file.with_extension("options")).unwrap());
         assert!(options.contains("--gpu-architecture="), "{options}");
         seen.push(source.contains("GstCudaConverterMain") && options.contains("-DSAMPLER=SampleNV12"));
     }

@@ -43,7 +43,10 @@ fn twenty_starts_leave_nothing_behind() {
         } else {
             run_well(
                 &double,
-                &format!("{} ! cudaupload ! cudaconvertscale ! {DEVICE},width=160,height=120 ! nvh264enc ! fakesink", pattern(5, 320, 240, "ball")),
+                &format!(
+                    "{} ! cudaupload ! cudaconvertscale ! {DEVICE},width=160,height=120 ! nvh264enc ! fakesink",
+                    pattern(5, 320, 240, "ball")
+                ),
             );
             assert!(double.state().is_clean(), "start {n}: {:?}", double.state());
         }
@@ -91,7 +94,8 @@ fn device_memory_is_shared_by_processes() {
 
 /// What a program reads that opens NVML as ours will.
 fn readings(double: &Double) -> String {
-    let program = std::path::Path::new(env!("CARGO_BIN_EXE_weir")).ancestors().nth(2).unwrap().join("driver-double/nvdouble-nvml");
+    let program =
+        std::path::Path::new(env!("CARGO_BIN_EXE_weir")).ancestors().nth(2).unwrap().join("driver-double/nvdouble-nvml");
     let done = tools::run(&mut double.command(program));
     assert!(done.status.success(), "{}", complaint(&done));
     String::from_utf8(done.stdout).unwrap()
@@ -101,7 +105,8 @@ fn readings(double: &Double) -> String {
 fn nvml_sees_the_sessions_and_memory_of_every_process() {
     let _machine = beside_others();
     let double = Double::start();
-    let processes = [Running::start(&double, &whole()), Running::start(&double, &format!("{} ! nvh264enc ! fakesink", live(640, 360)))];
+    let processes =
+        [Running::start(&double, &whole()), Running::start(&double, &format!("{} ! nvh264enc ! fakesink", live(640, 360)))];
     let seen = until("a rate of both sessions", || {
         let seen = readings(&double);
         let ready = double.state().sessions.iter().filter(|s| s.width > 0 && s.fps > 0).count() == 2;
