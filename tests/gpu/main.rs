@@ -1,0 +1,13 @@
+//! The GPU path on machines without a GPU: GStreamer's own NVIDIA elements under a driver of ours, and NVIDIA's own libraries without a device.
+//! `./dev test gpu` builds this, and runs it in a Debian 13 root file system.
+
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "../suite/harness/mod.rs"]
+mod harness;
+
+mod double;
+mod double_selftest;
+mod nvidia;
+mod nvrtc;
+mod real;
+mod root;
