@@ -5,6 +5,7 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod kernels;
 mod nvidia;
 mod nvrtc;
 mod real;

@@ -95,6 +95,11 @@ impl Libraries {
         self.environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 
+    /// Adds a library that is not NVIDIA's own.
+    pub fn link(&self, file: &Path) {
+        symlink(file, self.folder.path().join(file.file_name().expect("a file"))).unwrap();
+    }
+
     /// The files of one of them, for a process that loads them by path.
     pub fn files(&self, library: Library) -> Vec<PathBuf> {
         library.files().iter().map(|f| self.folder.path().join(f)).collect()
@@ -104,5 +109,7 @@ impl Libraries {
 fn unpacked(file: &str) -> PathBuf {
     let architecture = Path::new(UNPACKED).join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let found = [architecture.join("nvidia/current").join(file), architecture.join(file)].into_iter().find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root"))
+    found.unwrap_or_else(|| {
+        panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root")
+    })
 }
