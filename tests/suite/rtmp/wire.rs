@@ -200,7 +200,7 @@ fn each_kind_of_message_becomes_its_packet() {
             all(packets).await,
             [
                 Packet::Metadata(metadata),
-                Packet::Cue(Cue { time: 0, name: "onTextData".into(), text: "\"x\"".into() }),
+                Packet::Cue(Cue { time: 0, name: "onTextData", text: "\"x\"".into() }),
                 Packet::VideoConfig(Bytes::from_static(&VIDEO_CONFIG[5..])),
                 Packet::AudioConfig(Bytes::from_static(&AUDIO_CONFIG[2..])),
                 Packet::Video { time: 40, composition: -40, key: false, data: Bytes::from_static(b"nal") },

@@ -1,0 +1,24 @@
+//! One look at the GPUs, by a process that ends with its answer.
+
+use std::time::Duration;
+
+use super::child::Running;
+use super::{Error, Options};
+use crate::logic::gpu::{Line, Survey};
+
+/// A process that has answered, or was killed, is waited for so long.
+const END: Duration = Duration::from_secs(1);
+
+/// What the driver and the devices can do. Blocks, for `probe_deadline` at the most; the thread must not end before.
+///
+/// # Errors
+/// [`Error`]; a driver that answers with errors is an answer.
+pub fn survey(options: &Options) -> Result<Survey, Error> {
+    let mut running = Running::start(options, true)?;
+    let said = running.line(options.probe_deadline);
+    running.end(END);
+    match said? {
+        Line::Survey(survey) => Ok(*survey),
+        other => Err(Error::Garbage(format!("{other:?}"))),
+    }
+}
