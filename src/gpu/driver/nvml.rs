@@ -93,10 +93,7 @@ fn optional<T>(answer: Result<T, NvmlError>) -> Result<Option<T>, NvmlError> {
 fn fill(load: &mut Load, device: &Device<'_>) -> Result<(), NvmlError> {
     load.uuid = device.uuid()?;
     load.name = device.name()?;
-    let busy = |u: UtilizationInfo| Busy {
-        percent: u.utilization.min(100),
-        period_us: u.sampling_period,
-    };
+    let busy = |u: UtilizationInfo| Busy { percent: u.utilization.min(100), period_us: u.sampling_period };
     load.encoder = optional(device.encoder_utilization())?.map(busy);
     load.decoder = optional(device.decoder_utilization())?.map(busy);
     if let Some(rates) = optional(device.utilization_rates())? {
