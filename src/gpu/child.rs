@@ -29,7 +29,7 @@ pub struct Running {
 
 impl Running {
     /// Starts it. The thread that calls this must live as long as the process should: its end kills the process (`PR_SET_PDEATHSIG`).
-    pub fn start(options: &Options, once: bool) -> Result<Self, Error> {
+    pub fn start(options: &Options, once: bool, variable: Option<(&str, &str)>) -> Result<Self, Error> {
         let failed = |source| Error::Start { program: options.program.clone(), source };
         let mut command = Command::new(&options.program);
         command
@@ -40,6 +40,7 @@ impl Running {
             .envs(environment::allowed())
             // NVML counts in this order always, CUDA by default counts the fastest first.
             .env("CUDA_DEVICE_ORDER", "PCI_BUS_ID")
+            .envs(variable)
             // Ctrl-C in a terminal goes to the whole process group, and it is ours to end it.
             .process_group(0)
             .stdin(Stdio::null())

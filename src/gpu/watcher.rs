@@ -105,7 +105,7 @@ fn run(options: &Options, kept: &Mutex<Kept>, stopped: &Receiver<()>) {
 
 /// One process, until it hangs or dies. `Ok` when nobody wants to know any more.
 fn attend(options: &Options, kept: &Mutex<Kept>, stopped: &Receiver<()>) -> Result<(), Error> {
-    let mut running = Running::start(options, false)?;
+    let mut running = Running::start(options, false, None)?;
     lock(kept).pid = Some(running.pid());
     // The first reading starts NVML, which starts every device that nothing else keeps awake.
     let mut deadline = options.probe_deadline;
@@ -131,9 +131,13 @@ fn attend(options: &Options, kept: &Mutex<Kept>, stopped: &Receiver<()>) -> Resu
     Err(error)
 }
 
-fn keep(options: &Options, kept: &Mutex<Kept>, reading: Reading) {
+fn keep(options: &Options, kept: &Mutex<Kept>, mut reading: Reading) {
     let changes = {
         let mut kept = lock(kept);
+        if let Some((before, _)) = &kept.reading {
+            reading.recall(before);
+        }
+        reading.recall(&kept.survey.reading);
         let changes = kept.reading.as_ref().map(|(before, _)| reading.changes(before)).unwrap_or_default();
         kept.reading = Some((reading, Instant::now()));
         kept.trouble = None;

@@ -343,10 +343,12 @@ fn nvidia(survey: &Result<Survey, String>, inventory: &Result<Inventory, String>
     let inventory = inventory.as_ref().map_err(|e| Obstacle::NoCodec(e.clone()))?;
     let survey = survey.as_ref().map_err(|e| Obstacle::Probe(e.clone()))?;
     let probe = &survey.probe;
-    driver(probe)?;
+    driver(survey)?;
     gstreamer(probe, inventory)?;
     compiler(probe, inventory)?;
-    let against: Vec<OfDevice> = probe.devices.iter().filter_map(|d| of_device(d, survey)).collect();
+    let mut against: Vec<OfDevice> = probe.devices.iter().filter_map(|d| of_device(d, survey)).collect();
+    let known = against.iter().filter(|a| matches!(a.what, DeviceObstacle::Lost(_))).count();
+    against.extend(lost(survey).into_iter().skip(known));
     let good: Vec<&Device> = probe.devices.iter().filter(|d| against.iter().all(|a| a.index != d.index)).collect();
     if good.is_empty() {
         return Err(Obstacle::Devices(against));
@@ -360,7 +362,19 @@ fn nvidia(survey: &Result<Survey, String>, inventory: &Result<Inventory, String>
     })
 }
 
-fn driver(probe: &Probe) -> Result<(), Obstacle> {
+/// Devices that NVML calls lost. CUDA may not list them at all.
+fn lost(survey: &Survey) -> Vec<OfDevice> {
+    let lost = survey.reading.devices.iter().filter(|d| d.lost);
+    lost.map(|d| OfDevice {
+        index: d.index,
+        name: if d.name.is_empty() { "unknown".into() } else { d.name.clone() },
+        what: DeviceObstacle::Lost(d.fault.clone().unwrap_or_else(|| "NVML says so".into())),
+    })
+    .collect()
+}
+
+fn driver(survey: &Survey) -> Result<(), Obstacle> {
+    let probe = &survey.probe;
     match &probe.libraries.cuda {
         Library::Loaded => {}
         Library::Missing { .. } => return Err(Obstacle::NoDriver),
@@ -371,6 +385,7 @@ fn driver(probe: &Probe) -> Result<(), Obstacle> {
         return Err(match fault.kind {
             FaultKind::NoDevice => Obstacle::NoDevice(fault.to_string()),
             FaultKind::OldDriver => Obstacle::OldDriver { driver: probe.driver.clone(), api: probe.encode_api },
+            FaultKind::Lost if !lost(survey).is_empty() => Obstacle::Devices(lost(survey)),
             _ => Obstacle::Cuda(fault.to_string()),
         });
     }
@@ -472,7 +487,7 @@ fn of_device(device: &Device, survey: &Survey) -> Option<OfDevice> {
 }
 
 fn sentence(probe: &Probe, good: &[&Device], against: &[OfDevice]) -> String {
-    let count = probe.devices.len();
+    let count = good.len() + against.len();
     let names: Vec<String> = good.iter().map(|d| format!("GPU {} ({})", d.index, d.name)).collect();
     let driver = probe.driver.as_ref().map(|d| format!(", driver {d}")).unwrap_or_default();
     let mut text = format!(

@@ -220,6 +220,25 @@ fn one_of_two_devices_lost_leaves_the_other() {
 }
 
 #[test]
+fn a_lost_device_that_cuda_does_not_list_is_named_as_well() {
+    let mut one = survey(1);
+    one.reading.devices.push(Load { index: 1, lost: true, ..Load::default() });
+    let choice = choose(Wanted::Nvidia, &Ok(one), &Ok(inventory())).unwrap();
+    assert!(choice.reason.contains("1 of 2 GPUs cannot be used: GPU 1 (unknown) is lost"), "{}", choice.reason);
+    let all = |s: &mut Survey| {
+        (s.probe.cuda_fault, s.probe.devices) = (fault("cuDeviceGetCount", FaultKind::Lost), Vec::new());
+        s.reading.devices[0].lost = true;
+    };
+    refused(without(all), inventory(), "device_lost", &["GPU 0 (NVIDIA A10G) is lost"]);
+    assert_eq!(without(all).without_the_lost(), None);
+    let mut half = survey(2);
+    half.probe.cuda_fault = fault("cuDeviceGetCount", FaultKind::Lost);
+    assert_eq!(half.without_the_lost(), None);
+    half.reading.devices[0].lost = true;
+    assert_eq!(half.without_the_lost(), Some(vec!["GPU-1".to_owned()]));
+}
+
+#[test]
 fn nvml_gone_does_not_stand_against_a_device_that_encodes() {
     let gone = without(|s| s.reading = Reading { monitor_fault: Some("no NVML".into()), devices: Vec::new() });
     assert_eq!(choose(Wanted::Nvidia, &Ok(gone), &Ok(inventory())).unwrap().encoder, Encoder::Nvidia);

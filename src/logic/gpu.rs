@@ -119,7 +119,7 @@ pub struct Probe {
 /// One device.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Device {
-    /// CUDA's number, from 0.
+    /// NVML's number where NVML knows it, else CUDA's: from 0, in PCI order.
     pub index: u32,
     /// `GPU-6b8f...`: the same in CUDA, in NVML and in `CUDA_VISIBLE_DEVICES`.
     pub uuid: String,
@@ -241,7 +241,35 @@ pub struct Busy {
     pub period_us: u32,
 }
 
+impl Survey {
+    /// UUIDs of the devices that are well by NVML while another one is lost and CUDA does not start because of it. Without the lost one it may.
+    pub fn without_the_lost(&self) -> Option<Vec<String>> {
+        self.probe.cuda_fault.as_ref().filter(|f| f.kind == FaultKind::Lost)?;
+        let (lost, well): (Vec<&Load>, Vec<&Load>) = self.reading.devices.iter().partition(|d| d.lost);
+        let well: Vec<String> = well.into_iter().filter(|d| !d.uuid.is_empty()).map(|d| d.uuid.clone()).collect();
+        (!lost.is_empty() && !well.is_empty()).then_some(well)
+    }
+
+    /// CUDA counts what it is let see, NVML everything: people mean NVML's numbers.
+    pub fn number_by_nvml(&mut self) {
+        for device in &mut self.probe.devices {
+            if let Some(load) = self.reading.of(&device.uuid) {
+                device.index = load.index;
+            }
+        }
+    }
+}
+
 impl Reading {
+    /// A lost device tells neither its UUID nor its name: what it said before.
+    pub fn recall(&mut self, before: &Self) {
+        for load in self.devices.iter_mut().filter(|d| d.uuid.is_empty()) {
+            if let Some(known) = before.devices.iter().find(|b| b.index == load.index) {
+                (load.uuid, load.name) = (known.uuid.clone(), known.name.clone());
+            }
+        }
+    }
+
     /// The load of a device of the probe.
     pub fn of(&self, uuid: &str) -> Option<&Load> {
         self.devices.iter().find(|d| d.uuid == uuid)
@@ -332,6 +360,16 @@ mod tests {
         assert!(!gone.is_lost("GPU-0"));
         let told = Reading { devices: vec![Load { lost: true, ..other }], ..reading };
         assert!(told.is_lost("GPU-1"));
+    }
+
+    #[test]
+    fn a_lost_device_keeps_its_name() {
+        let named = Load { index: 1, uuid: "GPU-1".into(), name: "A".into(), ..Load::default() };
+        let before = Reading { monitor_fault: None, devices: vec![named] };
+        let mut now = Reading { monitor_fault: None, devices: vec![Load { index: 1, lost: true, ..Load::default() }] };
+        now.recall(&before);
+        assert_eq!((now.devices[0].uuid.as_str(), now.devices[0].name.as_str()), ("GPU-1", "A"));
+        assert!(now.is_lost("GPU-1"));
     }
 
     #[test]

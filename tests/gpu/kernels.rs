@@ -1,11 +1,9 @@
 //! What GStreamer asks NVRTC to compile, and that NVIDIA's own NVRTC compiles it: the double runs kernels on the CPU and would not notice a source or an
 //! option that the real compiler refuses.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
-
+use crate::double::{self, Double};
 use crate::harness::tools;
-use crate::nvidia::{Libraries, Library};
+use crate::nvidia;
 use crate::nvrtc::Nvrtc;
 
 /// A source, and the options that GStreamer compiles it with.
@@ -15,38 +13,17 @@ struct Kernel {
     options: Vec<String>,
 }
 
-/// Where the double's libraries are built; [`crate::harness`] has its folder for clips in the same place.
-fn double() -> PathBuf {
-    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).with_file_name("driver-double");
-    assert!(
-        folder.join("libcuda.so.1").exists(),
-        "no driver double in {}: start the tests by ./dev test gpu",
-        folder.display()
-    );
-    folder
-}
-
 /// Scales two pictures from one format to NV12 as a rung does, and gives what was compiled for it.
 fn asked_for(format: &str) -> Vec<Kernel> {
-    let folder = tempfile::tempdir().unwrap();
-    let path = |name: &str| folder.path().join(name);
-    for name in ["state", "kernels"] {
-        std::fs::create_dir(path(name)).unwrap();
-    }
+    let mut double = Double::start();
+    let kept = double.keep_kernels();
     let pipeline = format!(
         "videotestsrc num-buffers=2 ! video/x-raw,format={format},width=640,height=360 ! cudaupload ! cudaconvertscale \
          ! video/x-raw(memory:CUDAMemory),format=NV12,width=320,height=180 ! fakesink"
     );
-    let mut command = Command::new("gst-launch-1.0");
-    command
-        .arg("-q")
-        .args(pipeline.split_whitespace())
-        .env("LD_LIBRARY_PATH", double())
-        .env("GST_REGISTRY", path("registry.bin"));
-    command.env("NVDOUBLE_DIR", path("state")).env("NVDOUBLE_KERNELS", path("kernels"));
-    let done = tools::run(&mut command);
+    let done = tools::run(double.command("gst-launch-1.0").arg("-q").args(pipeline.split_whitespace()));
     assert!(done.status.success(), "{format}: {}", String::from_utf8_lossy(&done.stderr));
-    let files = std::fs::read_dir(path("kernels")).unwrap().map(|e| e.unwrap().path());
+    let files = std::fs::read_dir(kept).unwrap().map(|e| e.unwrap().path());
     let kernels = files.filter(|p| p.extension().is_some_and(|e| e == "cu")).map(|file| Kernel {
         name: format!("{format}, {}", file.file_name().unwrap().to_string_lossy()),
         source: std::fs::read_to_string(&file).unwrap(),
@@ -82,15 +59,15 @@ fn the_scalers_kernels_compile_for_an_a10g() {
 
 /// Which of the elements that need the compiler GStreamer has, on a double whose compiler is NVIDIA's.
 fn scalers(name_of_compiler: Option<&str>) -> Vec<&'static str> {
-    let libraries = Libraries::of(&[Library::Nvrtc]);
-    let state = tempfile::tempdir().unwrap();
-    // The last one is what they share, found beside them.
-    for name in [Library::Cuda.name(), Library::Cuvid.name(), Library::Encode.name(), "libnvdouble.so"] {
-        libraries.link(&double().join(name));
-    }
+    let double = Double::without(&[double::Library::Nvrtc]);
+    let compiler = nvidia::Libraries::of(&[nvidia::Library::Nvrtc]);
+    let folder = |environment: Vec<(&str, &str)>| {
+        environment.iter().find(|(name, _)| *name == "LD_LIBRARY_PATH").expect("both are found by it").1.to_owned()
+    };
+    let folders = format!("{}:{}", folder(double.environment()), folder(compiler.environment()));
     let has = |element: &&str| {
-        let mut command = Command::new("gst-inspect-1.0");
-        command.args(["--exists", element]).envs(libraries.environment()).env("NVDOUBLE_DIR", state.path());
+        let mut command = double.command("gst-inspect-1.0");
+        command.args(["--exists", element]).env("LD_LIBRARY_PATH", &folders);
         match name_of_compiler {
             Some(name) => command.env("GST_CUDA_NVRTC_LIBNAME", name),
             None => command.env_remove("GST_CUDA_NVRTC_LIBNAME"),

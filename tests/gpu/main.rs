@@ -5,8 +5,11 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod double;
+mod double_selftest;
 mod kernels;
 mod nvidia;
 mod nvrtc;
+mod probe;
 mod real;
 mod root;

@@ -85,11 +85,6 @@ impl Libraries {
         self.environment.iter().map(|(name, value)| (*name, value.as_str())).collect()
     }
 
-    /// Adds a library that is not NVIDIA's own.
-    pub fn link(&self, file: &Path) {
-        symlink(file, self.folder.path().join(file.file_name().expect("a file"))).unwrap();
-    }
-
     /// The files of one of them, for a process that loads them by path.
     pub fn files(&self, library: Library) -> Vec<PathBuf> {
         library.files().iter().map(|f| self.folder.path().join(f)).collect()

@@ -1,6 +1,5 @@
 //! NVML: how busy the devices are, and whether they are still there.
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 
 use nvml_wrapper::enum_wrappers::device::{Clock, TemperatureSensor};
@@ -26,8 +25,6 @@ pub fn library() -> Library {
 #[derive(Debug, Default)]
 pub struct Monitor {
     nvml: Option<Nvml>,
-    /// A lost device tells neither its UUID nor its name: what it said before.
-    known: BTreeMap<u32, (String, String)>,
 }
 
 impl Monitor {
@@ -45,12 +42,10 @@ impl Monitor {
 
     /// All devices now.
     pub fn read(&mut self) -> Reading {
-        let mut known = std::mem::take(&mut self.known);
         let read = self.started().and_then(|nvml| {
             let count = nvml.device_count()?.min(MAX_DEVICES);
-            Ok((0..count).map(|index| load(nvml, index, &mut known)).collect())
+            Ok((0..count).map(|index| load(nvml, index)).collect())
         });
-        self.known = known;
         match read {
             Ok(devices) => Reading { monitor_fault: None, devices },
             Err(e) => {
@@ -62,19 +57,12 @@ impl Monitor {
     }
 }
 
-fn load(nvml: &Nvml, index: u32, known: &mut BTreeMap<u32, (String, String)>) -> Load {
+fn load(nvml: &Nvml, index: u32) -> Load {
     let mut load = Load { index, ..Load::default() };
     let filled = nvml.device_by_index(index).and_then(|device| fill(&mut load, &device));
     if let Err(e) = filled {
         load.lost = matches!(e, NvmlError::GpuLost | NvmlError::ResetRequired);
         load.fault = Some(e.to_string());
-    }
-    if load.uuid.is_empty() {
-        if let Some((uuid, name)) = known.get(&index) {
-            (load.uuid, load.name) = (uuid.clone(), name.clone());
-        }
-    } else {
-        known.insert(index, (load.uuid.clone(), load.name.clone()));
     }
     load
 }
