@@ -1,8 +1,17 @@
-//! Puts the commit into the program: `WEIR_COMMIT`, `unknown` outside a checkout.
+//! Puts the commit into the program (`WEIR_COMMIT`, `unknown` outside a checkout) and makes the NVENC bindings from the vendored header.
 
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
+/// NVIDIA's header of the encoder's interface; MIT, its notice stands in it.
+const NVENC_HEADER: &str = "vendor/nvidia/nvEncodeAPI.h";
+
 fn main() {
+    commit();
+    nvenc();
+}
+
+fn commit() {
     let commit = Command::new("git")
         .args(["describe", "--always", "--dirty", "--exclude=*"])
         .output()
@@ -15,8 +24,37 @@ fn main() {
     println!("cargo::rustc-env=WEIR_COMMIT={commit}");
     println!("cargo::rerun-if-env-changed=WEIR_COMMIT");
     for path in [".git/HEAD", ".git/index", "build.rs", "pipelines", "web"] {
-        if std::path::Path::new(path).exists() {
+        if Path::new(path).exists() {
             println!("cargo::rerun-if-changed={path}");
         }
+    }
+}
+
+/// `nvenc.rs` in the build's folder. What bindgen cannot make of the header (`NV_ENC_*_VER` are function-like macros, GUIDs are `static const` and
+/// would become symbols that nobody defines) stands in `src/gpu/driver/nvenc/versions.rs`.
+fn nvenc() {
+    println!("cargo::rerun-if-changed={NVENC_HEADER}");
+    let bindings = bindgen::Builder::default()
+        .header(NVENC_HEADER)
+        .allowlist_type("_?NV_ENC.*|NVENCSTATUS|_?GUID")
+        .allowlist_var("NVENCAPI_(MAJOR|MINOR)_VERSION|NVENC_INFINITE_GOPLENGTH")
+        .blocklist_var(".*_GUID")
+        // What a driver answers must not become an enum's value before it was looked at.
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .generate_comments(false)
+        .layout_tests(false)
+        .formatter(bindgen::Formatter::None)
+        .generate();
+    let bindings = match bindings {
+        Ok(bindings) => bindings,
+        Err(e) => {
+            println!("cargo::error=no NVENC bindings from {NVENC_HEADER}: {e}");
+            return;
+        }
+    };
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("nvenc.rs");
+    if let Err(e) = bindings.write_to_file(&out) {
+        println!("cargo::error={}: {e}", out.display());
     }
 }

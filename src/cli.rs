@@ -29,6 +29,19 @@ pub enum Verb {
         #[arg(long)]
         json: bool,
     },
+    /// Read the GPUs and say it in lines of JSON; what `run` and `probe` start a second process for.
+    #[command(hide = true)]
+    GpuWatch {
+        /// Probe, read once, and end.
+        #[arg(long)]
+        once: bool,
+        /// From one reading to the next.
+        #[arg(long, value_name = "MS", default_value_t = 1000)]
+        interval_ms: u64,
+        /// End unless this process is the parent.
+        #[arg(long, value_name = "PID")]
+        parent: Option<i32>,
+    },
     /// Publish the built-in test picture over RTMP: moving pattern, wall clock, a beep and a flash each second.
     Push {
         /// rtmp://HOST[:PORT]/APP/KEY.
@@ -118,7 +131,7 @@ pub struct Settings {
     /// An S3 server that is not Amazon's.
     #[arg(long, value_name = "URL")]
     s3_endpoint: Option<String>,
-    /// auto, nvidia or software.
+    /// auto, nvidia, software or none.
     #[arg(long)]
     encoder: Option<String>,
     /// A built-in ladder (default, none) or a file.

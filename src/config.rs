@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::ingest::rtmp::Limits;
+use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
@@ -37,7 +38,7 @@ pub struct Config {
     pub s3_path_style: bool,
     /// Run on a store that ignores conditional writes, although two workers could then write one playlist. Default no.
     pub unfenced_store: bool,
-    /// `auto`, `nvidia`, `software`. Default `auto`.
+    /// `auto`, `nvidia`, `software`, `none`. Default `auto`.
     pub encoder: EncoderChoice,
     /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
     pub ladder: String,
@@ -97,6 +98,8 @@ pub struct Config {
     pub loudness: LoudnessSettings,
     /// Codec processes.
     pub codec: Codec,
+    /// How the GPUs are watched.
+    pub gpu: Gpu,
     /// The RTMP listener's limits.
     pub limits: Limits,
     /// CDNs and regions, each with the address of its folder, in the order in which players try them.
@@ -192,6 +195,24 @@ pub struct Codec {
     pub memory_mib: u32,
 }
 
+/// How the GPUs are watched (rules.md 26).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Gpu {
+    /// Time from one reading of NVML to the next, ms. Default 1000: the driver itself averages over 1/6 s to 1 s.
+    pub interval_ms: u32,
+    /// A reading that takes longer, ms, counts as a hang. Default 3000.
+    pub reading_deadline_ms: u32,
+    /// So does a probe of all devices that takes longer, ms. Default 30000: a driver without persistence takes seconds to start each device.
+    pub probe_deadline_ms: u32,
+}
+
+impl Default for Gpu {
+    fn default() -> Self {
+        Self { interval_ms: 1000, reading_deadline_ms: 3000, probe_deadline_ms: 30_000 }
+    }
+}
+
 /// Which encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -203,6 +224,19 @@ pub enum EncoderChoice {
     Nvidia,
     /// x264.
     Software,
+    /// Sources are passed through only.
+    None,
+}
+
+impl From<EncoderChoice> for Wanted {
+    fn from(choice: EncoderChoice) -> Self {
+        match choice {
+            EncoderChoice::Auto => Self::Auto,
+            EncoderChoice::Nvidia => Self::Nvidia,
+            EncoderChoice::Software => Self::Software,
+            EncoderChoice::None => Self::None,
+        }
+    }
 }
 
 /// What becomes of live sessions when the worker is told to stop.
@@ -272,6 +306,7 @@ impl Default for Config {
             software: Software::default(),
             loudness: LoudnessSettings::default(),
             codec: Codec::default(),
+            gpu: Gpu::default(),
             limits: Limits::default(),
             pathway: Vec::new(),
         }
@@ -430,11 +465,8 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Set
         .filter_map(|(name, text)| {
             let key = name.strip_prefix("WEIR_")?.to_ascii_lowercase().replace("__", ".");
             // The names of our build and test variables.
-            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent")).then_some(Setting {
-                origin: name,
-                key,
-                text,
-            })
+            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "pass_environment"))
+                .then_some(Setting { origin: name, key, text })
         })
         .collect()
 }
@@ -468,6 +500,9 @@ impl Config {
         range("max_streams", self.max_streams, 1, 10_000)?;
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
         range("codec.warm", self.codec.warm, 0, 64)?;
+        range("gpu.interval_ms", self.gpu.interval_ms, 100, 60_000)?;
+        range("gpu.reading_deadline_ms", self.gpu.reading_deadline_ms, 100, 60_000)?;
+        range("gpu.probe_deadline_ms", self.gpu.probe_deadline_ms, 100, 600_000)?;
         let target = self.loudness.target_lufs;
         if target != 0 && !(-24..=-14).contains(&target) {
             return Err(Error::Value(format!("loudness.target_lufs is {target}, must be 0 or -24 to -14")));

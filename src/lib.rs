@@ -15,6 +15,7 @@ pub mod clock;
 pub mod cmaf;
 pub mod codecs;
 pub mod config;
+pub mod gpu;
 pub mod ingest;
 pub mod janitor;
 pub mod link;

@@ -2,10 +2,14 @@
 
 mod bucket_verbs;
 mod cli;
+#[path = "gpu/driver/mod.rs"]
+mod driver;
+mod probe;
 mod run;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
+use std::time::Duration;
 
 use clap::Parser;
 
@@ -23,6 +27,8 @@ pub(crate) mod exit {
     pub const DRAIN: u8 = 5;
     /// The bucket is not what it must be.
     pub const BUCKET: u8 = 6;
+    /// The encoder that was asked for cannot be had.
+    pub const ENCODER: u8 = 7;
 }
 
 /// An error and the exit code that it means.
@@ -57,7 +63,11 @@ fn main() -> ExitCode {
     let outcome = match cli.verb {
         Some(Verb::Run(arguments)) => run::run(&arguments),
         Some(Verb::Check(arguments)) => run::check(&arguments),
-        Some(Verb::Probe { json }) => run::probe(json),
+        Some(Verb::Probe { json }) => probe::probe(json),
+        Some(Verb::GpuWatch { once, interval_ms, parent }) => {
+            let options = driver::Options { once, interval: Duration::from_millis(interval_ms), parent };
+            driver::watch(options).map_err(|e| Fatal::new(1, e))
+        }
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
         Some(Verb::Key { stream, key }) => run::key(&stream, key),
         Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),

@@ -12,11 +12,12 @@ use tokio_util::sync::CancellationToken;
 use weir::backfill::backfill;
 use weir::clock::Clock;
 use weir::codecs::Codecs;
-use weir::config::{self, Config, EncoderChoice, OnPause, Open, SpoolFull};
+use weir::config::{self, Config, OnPause, Open, SpoolFull};
+use weir::gpu;
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
-use weir::link::wire::{Encoder, Inventory};
+use weir::link::wire::Encoder;
 use weir::logic::model::Replicate;
 use weir::logic::slate::Clip;
 use weir::push;
@@ -30,7 +31,7 @@ use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
 
 use crate::cli::Settings;
-use crate::{Fatal, bucket_verbs, exit};
+use crate::{Fatal, bucket_verbs, exit, probe};
 
 /// Publishers whose verdict is pending.
 const REQUESTS: usize = 64;
@@ -80,119 +81,19 @@ pub fn key(stream: &str, key: Option<String>) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn codec_program(config: Option<&Config>) -> PathBuf {
+pub fn codec_program(config: Option<&Config>) -> PathBuf {
     match config.map(|c| &c.codec.program).filter(|p| !p.as_os_str().is_empty()) {
         Some(program) => program.clone(),
         None => std::env::current_exe().unwrap_or_default().with_file_name("weir-codec"),
     }
 }
 
-/// Asks `weir-codec` what is there. It also writes GStreamer's registry, once, for all processes that follow.
-fn inventory(program: &PathBuf, registry: Option<&PathBuf>) -> Result<Inventory, String> {
-    let mut command = std::process::Command::new(program);
-    command.arg("--inventory");
-    if let Some(registry) = registry {
-        command.env("GST_REGISTRY", registry);
-    }
-    let output = command.output().map_err(|e| match e.kind() {
-        std::io::ErrorKind::NotFound => format!("{} is not there: build it with the feature gst", program.display()),
-        _ => format!("{}: {e}", program.display()),
-    })?;
-    if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr).trim().to_owned();
-        let hint = missing_library(&said).map(|p| format!(" (Debian package {p})")).unwrap_or_default();
-        return Err(format!("{} ended with {}: {said}{hint}", program.display(), output.status));
-    }
-    serde_json::from_slice(&output.stdout).map_err(|e| format!("{}: {e}", program.display()))
-}
-
-/// The Debian package of a shared library that the loader did not find.
-fn missing_library(said: &str) -> Option<&'static str> {
-    [
-        ("libgstreamer-1.0", "libgstreamer1.0-0"),
-        ("libgstapp-1.0", "libgstreamer-plugins-base1.0-0"),
-        ("libgstvideo-1.0", "libgstreamer-plugins-base1.0-0"),
-        ("libgstbase-1.0", "libgstreamer1.0-0"),
-    ]
-    .into_iter()
-    .find(|(library, _)| said.contains(library))
-    .map(|(_, package)| package)
-}
-
-/// The encoder that this machine gets, and why.
-fn choose(choice: EncoderChoice, inventory: &Result<Inventory, String>) -> Result<EncoderReport, String> {
-    let inventory = match inventory {
-        Ok(i) => i,
-        Err(e) if choice == EncoderChoice::Auto => {
-            return Ok(EncoderReport {
-                name: "none",
-                reason: format!("sources are passed through only: {e}"),
-                gstreamer: None,
-            });
-        }
-        Err(e) => return Err(e.clone()),
-    };
-    let gstreamer = Some(inventory.gstreamer.clone());
-    let missing: Vec<String> = inventory
-        .elements
-        .iter()
-        .filter(|e| e.role == "software" && (!e.present || !e.missing_properties.is_empty()))
-        .map(|e| format!("{} ({})", e.name, e.package))
-        .collect();
-    match choice {
-        EncoderChoice::Nvidia => Err("this version has no NVENC pipelines yet: use --encoder software".into()),
-        _ if missing.is_empty() => {
-            let reason = "x264; NVENC pipelines are not part of this version".to_owned();
-            Ok(EncoderReport { name: "software", reason, gstreamer })
-        }
-        EncoderChoice::Software => Err(format!("missing: {}", missing.join(", "))),
-        EncoderChoice::Auto => {
-            let reason = format!("sources are passed through only, missing: {}", missing.join(", "));
-            Ok(EncoderReport { name: "none", reason, gstreamer })
-        }
-    }
-}
-
 /// `weir --version`.
 pub fn version() -> String {
-    match inventory(&codec_program(None), None) {
+    match probe::inventory(&codec_program(None), None, false) {
         Ok(i) => format!("weir {VERSION}, GStreamer {}", i.gstreamer),
         Err(_) => format!("weir {VERSION}, without GStreamer"),
     }
-}
-
-/// `weir probe`.
-pub fn probe(json: bool) -> Result<(), Fatal> {
-    let found = inventory(&codec_program(None), None);
-    let encoder = choose(EncoderChoice::Auto, &found).map_err(|e| Fatal::new(1, anyhow!(e)))?;
-    if json {
-        let body = serde_json::json!({
-            "version": VERSION,
-            "encoder": encoder.name,
-            "reason": encoder.reason,
-            "error": found.as_ref().err(),
-            "inventory": found.as_ref().ok(),
-        });
-        println!("{}", serde_json::to_string_pretty(&body).map_err(|e| Fatal::new(1, e))?);
-        return Ok(());
-    }
-    println!("weir {VERSION}");
-    match &found {
-        Err(e) => println!("codec process: {e}"),
-        Ok(inventory) => {
-            println!("GStreamer {}", inventory.gstreamer);
-            for e in &inventory.elements {
-                let state = match (e.present, e.missing_properties.is_empty()) {
-                    (true, true) => "present".to_owned(),
-                    (true, false) => format!("lacks {}", e.missing_properties.join(", ")),
-                    (false, _) => format!("missing: apt-get install {}", e.package),
-                };
-                println!("  {:<16} {:<10} {state}", e.name, e.role);
-            }
-        }
-    }
-    println!("encoder: {} ({})", encoder.name, encoder.reason);
-    Ok(())
 }
 
 /// `weir push`.
@@ -230,14 +131,17 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
     let keys = load_keys(&config)?;
     let registry = registry_path(&config);
     let program = codec_program(Some(&config));
-    let encoder = match &ladder {
-        None => EncoderReport { name: "none", reason: "the ladder is none".into(), gstreamer: None },
-        Some(_) => choose(config.encoder, &inventory(&program, registry.as_ref()))
-            .map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow!(e)))?,
+    let gpu = gpu::Options::new(&config.gpu).map_err(|e| Fatal::new(1, e))?;
+    let (encoder, survey) = match &ladder {
+        None => (EncoderReport::ladder_is_none(), None),
+        Some(_) => probe::encoder(config.encoder, &gpu, &program, registry.as_ref())?,
     };
     tracing::info!(version = VERSION, worker = %config.worker, region = %config.region, encoder = encoder.name, "weir: {}", encoder.reason);
+    // Where nothing was found there is nothing to watch.
+    let watched = survey.filter(|s| !s.probe.devices.is_empty() || !s.reading.devices.is_empty());
+    let watcher = watched.map(|s| gpu::Watcher::start(gpu, s)).transpose().map_err(|e| Fatal::new(1, e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Fatal::new(1, e))?;
-    runtime.block_on(serve(config, location, keys, ladder, encoder, Options { program, registry, memory_limit: 0 }))
+    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, Options { program, registry, memory_limit: 0 }))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -308,6 +212,7 @@ async fn serve(
     keys: auth::Keys,
     ladder: Option<weir::logic::ladder::Ladder>,
     encoder: EncoderReport,
+    gpu: Option<gpu::Watcher>,
     options: Options,
 ) -> Result<(), Fatal> {
     let clock = Clock::start();
@@ -359,7 +264,8 @@ async fn serve(
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let worker = Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, rtmp: server.stats(), unfenced });
+    let worker =
+        Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, gpu, rtmp: server.stats(), unfenced });
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());

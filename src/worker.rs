@@ -10,8 +10,10 @@ use tokio::task::JoinSet;
 
 use crate::claim::Claimant;
 use crate::config::{Config, OnDrain};
+use crate::gpu::Watcher;
 use crate::ingest::rtmp::Stats;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict, auth};
+use crate::logic::encoder_choice::Choice;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
@@ -44,6 +46,8 @@ pub struct Worker {
     pub started_at: String,
     /// The encoder and why.
     pub encoder: EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<Watcher>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -62,12 +66,29 @@ pub struct Worker {
 /// Which encoder was chosen.
 #[derive(Debug, Clone)]
 pub struct EncoderReport {
-    /// `software`, `none`.
+    /// `nvidia`, `software`, `none`.
     pub name: &'static str,
+    /// Why, a word from a closed set ([`Choice::code`]).
+    pub code: &'static str,
     /// Why, for people.
     pub reason: String,
+    /// UUIDs of the devices to encode on; empty unless it is `nvidia`.
+    pub devices: Vec<String>,
     /// GStreamer's version, where there is one.
     pub gstreamer: Option<String>,
+}
+
+impl EncoderReport {
+    /// As it was chosen.
+    pub fn new(choice: Choice, gstreamer: Option<String>) -> Self {
+        let Choice { encoder, code, reason, devices } = choice;
+        Self { name: encoder.as_str(), code, reason, devices, gstreamer }
+    }
+
+    /// Nothing had to be chosen.
+    pub fn ladder_is_none() -> Self {
+        Self { name: "none", code: "ladder_none", reason: "the ladder is none".into(), devices: Vec::new(), gstreamer: None }
+    }
 }
 
 /// What a worker is made of.
@@ -87,6 +108,8 @@ pub struct Parts {
     pub ladder: Option<crate::logic::ladder::Ladder>,
     /// The encoder.
     pub encoder: EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<Watcher>,
     /// Counters.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -109,6 +132,7 @@ impl Worker {
             pathways: parts.pathways,
             slate: parts.slate,
             encoder: parts.encoder,
+            gpu: parts.gpu,
             rtmp: parts.rtmp,
             unfenced: parts.unfenced,
             config: parts.config,

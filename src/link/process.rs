@@ -16,6 +16,7 @@ use tokio::net::UnixStream;
 use tokio::net::unix::OwnedWriteHalf;
 use tokio::sync::{mpsc, oneshot};
 
+use super::environment;
 use super::wire::{self, FromCodec, ToCodec, VERSION};
 
 /// Why there is no codec process.
@@ -64,20 +65,6 @@ const MEMORY_WATCH: Duration = Duration::from_secs(1);
 
 /// Longest line of its log that is passed on.
 const MAX_LINE: usize = 500;
-
-/// Environment that a codec process may see; nothing else of ours, and so no credentials.
-const ENVIRONMENT: [&str; 10] = [
-    "PATH",
-    "LANG",
-    "LD_LIBRARY_PATH",
-    "GST_PLUGIN_PATH",
-    "GST_PLUGIN_SYSTEM_PATH",
-    "GST_DEBUG",
-    "GST_DEBUG_NO_COLOR",
-    "CUDA_VISIBLE_DEVICES",
-    "NVIDIA_VISIBLE_DEVICES",
-    "TMPDIR",
-];
 
 struct Request {
     options: Options,
@@ -137,12 +124,7 @@ fn start(options: &Options) -> Result<Started, Error> {
     let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
     let mut command = Command::new(&options.program);
-    command.env_clear();
-    for name in ENVIRONMENT {
-        if let Some(value) = std::env::var_os(name) {
-            command.env(name, value);
-        }
-    }
+    command.env_clear().envs(environment::allowed());
     if let Some(registry) = &options.registry {
         // Written once at the worker's start: processes that start together must not all scan all plugins (rules.md 25).
         command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");

@@ -4,8 +4,10 @@
 pub mod audio;
 pub mod backoff;
 pub mod dating;
+pub mod encoder_choice;
 pub mod encoding;
 pub mod facts;
+pub mod gpu;
 pub mod journal;
 pub mod ladder;
 pub mod lifecycle;

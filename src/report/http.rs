@@ -12,13 +12,14 @@ use tower::ServiceExt;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
+use crate::gpu::Watcher;
 use crate::logic::model::{ObjectKey, StreamId};
 use crate::logic::stream::Status;
 use crate::replication::Replication;
 use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
 
-use super::metrics;
+use super::{gpu, metrics};
 
 /// Commit and version, as the page and `--version` show them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIR_COMMIT"), ")");
@@ -130,12 +131,15 @@ async fn ready(State(worker): Shared) -> Response {
 
 async fn scrape(State(worker): Shared) -> Response {
     const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    let seen = worker.gpu.as_ref().map(Watcher::seen);
     let sources = metrics::Sources {
         statuses: &worker.statuses().await,
         rtmp: &worker.rtmp,
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
+        encoder: &worker.encoder,
+        gpu: seen.as_ref(),
     };
     match metrics::render(&sources) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),
@@ -175,7 +179,9 @@ async fn about(State(worker): Shared) -> Response {
         "started_at": worker.started_at,
         "encoder": worker.encoder.name,
         "encoder_reason": worker.encoder.reason,
+        "encoder_code": worker.encoder.code,
         "gstreamer": worker.encoder.gstreamer,
+        "gpu": worker.gpu.as_ref().map(|g| gpu::json(&g.seen())),
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "replication": worker.context.replication.as_ref().map(replication),
         "rtmp": [format!("rtmp://{}/live", c.rtmp)],

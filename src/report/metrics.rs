@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::Status;
@@ -17,6 +18,7 @@ use crate::logic::verdict::Overall;
 use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
+use crate::worker::EncoderReport;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfStream {
@@ -64,6 +66,10 @@ pub struct Sources<'a> {
     pub spool: Option<&'a Spool>,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
+    /// Which encoder, and why.
+    pub encoder: &'a EncoderReport,
+    /// The GPUs, where there are any.
+    pub gpu: Option<&'a Seen>,
 }
 
 /// The whole page.
@@ -71,7 +77,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication } = *sources;
+    let Sources { statuses, rtmp, store, spool, replication, encoder, gpu } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -83,18 +89,22 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         copies(&mut registry, replication);
     }
     listener(&mut registry, rtmp);
+    super::gpu::encoder(&mut registry, encoder);
+    if let Some(seen) = gpu {
+        super::gpu::metrics(&mut registry, seen);
+    }
     let mut text = String::new();
     encode(&mut text, &registry)?;
     Ok(text)
 }
 
-fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
+pub(super) fn gauge(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let gauge = Gauge::<i64>::default();
     gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
     registry.register(name, help, gauge);
 }
 
-fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
+pub(super) fn counter(registry: &mut Registry, name: &str, help: &str, value: u64) {
     let counter = Counter::<u64, AtomicU64>::default();
     counter.inc_by(value);
     registry.register(name, help, counter);
@@ -284,9 +294,12 @@ mod tests {
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
+            encoder: &EncoderReport::ladder_is_none(),
+            gpu: None,
         };
         let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
+        assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
         let samples = ["weir_replication_seconds_bucket{le=\"900.0\"} 0", "weir_replication_state{state=\"unknown\"} 1"];
         assert!(samples.iter().all(|s| text.contains(s)), "{text}");
     }

@@ -225,6 +225,8 @@ impl Double {
             // Which elements there are depends on the driver, and GStreamer does not notice that it has changed.
             ("GST_REGISTRY", plain(&folder.path().join("registry.bin"))),
             ("GST_CUDA_NVRTC_LIBNAME", nvrtc.to_owned()),
+            // The worker hands on only what it knows of.
+            ("WEIR_PASS_ENVIRONMENT", "NVDOUBLE_DIR,NVDOUBLE_LOG,NVDOUBLE_CACHE,NVDOUBLE_KERNELS".to_owned()),
         ];
         Self { folder, environment, faults: Vec::new() }
     }

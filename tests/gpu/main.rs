@@ -7,7 +7,9 @@ mod harness;
 
 mod double;
 mod double_selftest;
+mod kernels;
 mod nvidia;
 mod nvrtc;
+mod probe;
 mod real;
 mod root;

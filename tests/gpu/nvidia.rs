@@ -63,17 +63,7 @@ pub struct Libraries {
 }
 
 impl Libraries {
-    /// The ones of a driver for video, and NVRTC under the name that the image gives it.
-    pub fn all() -> Self {
-        Self::of(&Library::ALL)
-    }
-
-    /// All but one.
-    pub fn without(missing: Library) -> Self {
-        Self::of(&Library::ALL.into_iter().filter(|l| *l != missing).collect::<Vec<_>>())
-    }
-
-    /// These.
+    /// Those; NVRTC under the name that the image gives it.
     pub fn of(libraries: &[Library]) -> Self {
         root::require();
         let folder = tempfile::tempdir().unwrap();
@@ -104,5 +94,7 @@ impl Libraries {
 fn unpacked(file: &str) -> PathBuf {
     let architecture = Path::new(UNPACKED).join(format!("{}-linux-gnu", std::env::consts::ARCH));
     let found = [architecture.join("nvidia/current").join(file), architecture.join(file)].into_iter().find(|p| p.exists());
-    found.unwrap_or_else(|| panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root"))
+    found.unwrap_or_else(|| {
+        panic!("{file} of tests/gpu/nvidia.txt is not in {UNPACKED}: remove the root folder, run ./dev root")
+    })
 }

@@ -64,10 +64,13 @@ impl Nvrtc {
         let mut program: Program = ptr::null_mut();
         // SAFETY: signatures are nvrtc.h's; texts end with zero and outlive the calls; the program is used between its creation and its destruction.
         unsafe {
-            let create: Symbol<'_, unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const c_void, *const c_void) -> c_int> =
-                self.symbol(b"nvrtcCreateProgram\0");
+            let create: Symbol<
+                '_,
+                unsafe extern "C" fn(*mut Program, *const c_char, *const c_char, c_int, *const c_void, *const c_void) -> c_int,
+            > = self.symbol(b"nvrtcCreateProgram\0");
             assert_eq!(create(&mut program, source.as_ptr(), ptr::null(), 0, ptr::null(), ptr::null()), SUCCESS);
-            let compile: Symbol<'_, unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int> = self.symbol(b"nvrtcCompileProgram\0");
+            let compile: Symbol<'_, unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int> =
+                self.symbol(b"nvrtcCompileProgram\0");
             let status = compile(program, options.len().try_into().unwrap(), options.as_ptr());
             let log = self.bytes(program, b"nvrtcGetProgramLogSize\0", b"nvrtcGetProgramLog\0");
             let (mut ptx, mut cubin) = (Vec::new(), Vec::new());

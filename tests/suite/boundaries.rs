@@ -237,11 +237,36 @@ fn only_the_codec_process_names_gstreamer() {
     assert!(wrong.is_empty(), "{wrong:?}");
 }
 
+/// Where unsafe code may stand: in processes of their own.
+const APART: [&str; 2] = ["src/bin/weir-codec/", "src/gpu/driver/"];
+
+#[test]
+fn only_the_watcher_process_opens_libraries_of_nvidia() {
+    const CRATES: [&str; 3] = ["cudarc", "nvml_wrapper", "libloading"];
+    let mut wrong = Vec::new();
+    for Source { name, code } in rust_files("src/").into_iter().filter(|s| !s.name.starts_with("src/gpu/driver/")) {
+        wrong.extend(CRATES.iter().filter(|c| names_module(&code, c)).map(|c| format!("{name}: {c}")));
+        // The module is the program's, not the library's, and only the verb calls it.
+        let verb = name == "src/main.rs";
+        if !verb
+            && (names_module(&code, "driver")
+                || uses(&code, "mod").any(|(_, behind)| behind.trim_start().starts_with("driver;")))
+        {
+            wrong.push(format!("{name}: driver"));
+        }
+        if verb {
+            let calls = code.matches("driver::").count();
+            assert_eq!((calls, code.matches("driver::watch(").count(), code.matches("driver::Options").count()), (2, 1, 1));
+        }
+    }
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
 #[test]
 fn the_library_and_the_supervisor_have_no_unsafe_code() {
     let wrong: Vec<String> = rust_files("src/")
         .into_iter()
-        .filter(|s| !s.name.starts_with("src/bin/weir-codec/"))
+        .filter(|s| !APART.iter().any(|a| s.name.starts_with(a)))
         .filter(|s| uses(&s.code, "unsafe").next().is_some())
         .map(|s| s.name)
         .collect();

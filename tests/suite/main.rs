@@ -10,6 +10,8 @@ mod docs;
 mod e2e;
 mod golden;
 #[cfg(feature = "gst")]
+mod gpu;
+#[cfg(feature = "gst")]
 mod harness;
 #[cfg(feature = "gst")]
 mod hostile;
