@@ -119,6 +119,7 @@ function showWorker() {
   setText($('w-uptime'), since(w.started_at));
   setText($('w-version'), w.version);
   setText($('w-gstreamer'), w.gstreamer);
+  showGpus(w.gpu);
   showStore(w.store);
   showCopies(w.replication);
   const name = w.name ? `${w.name} · Weir` : 'Weir';
@@ -135,6 +136,21 @@ function showStore(store) {
   const fence = store?.unfenced ? ', two workers are not kept apart' : '';
   setText(node, known ? `${store.kind ?? ''} ${store.healthy ? 'healthy' : 'failing'}${fence}`.trim() : store?.kind);
   node.title = store?.unfenced ?? '';
+}
+
+/** How busy the GPUs are; nothing is shown where there are none. */
+function showGpus(gpu) {
+  const node = $('w-gpu');
+  node.parentElement.hidden = !gpu;
+  if (!gpu) return;
+  const silent = gpu.watcher?.trouble ?? gpu.monitor_fault;
+  const lost = list(gpu.devices).filter((d) => d.lost);
+  const busy = list(gpu.devices).map((d) => (d.lost ? 'lost' : `${d.encoder?.percent ?? '?'} %`));
+  setClass(node, 'dot', true);
+  setAttr(node, 'data-state', silent || lost.length > 0 ? 'bad' : 'good');
+  setClass(node, 'trouble', Boolean(silent) || lost.length > 0);
+  setText(node, silent ? 'not answering' : `encoders ${busy.join(', ')}`);
+  node.title = silent ?? list(gpu.devices).map((d) => `GPU ${d.index} ${d.name}${d.fault ? `: ${d.fault}` : ''}`).join('\n');
 }
 
 /** Copies in another region; nothing is shown where none are wanted. */

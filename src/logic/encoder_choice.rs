@@ -235,7 +235,7 @@ pub enum DeviceObstacle {
     Lost(String),
     /// All sessions are taken, or the memory is.
     #[error(
-        "has no free encode session ({detail}): end other programs that encode on it (nvidia-smi encodersessions). GeForce cards allow eight on a \
+        "has no free encode session, or no memory for one ({detail}): end other programs that encode on it (nvidia-smi encodersessions). GeForce cards allow eight on a \
          machine"
     )]
     NoSession {

@@ -133,7 +133,11 @@ fn a_device_that_cannot_encode_has_its_sentence() {
             "no_session",
             &["no free encode session", "NV_ENC_ERR_OUT_OF_MEMORY (10)"],
         ),
-        (Fault::DeviceMemoryTaken { mib: 23028 }, "no_memory", &["no free memory", "nvidia-smi"]),
+        (
+            Fault::Fail { call: "cuMemAllocPitch_v2", code: 2, after: 0, times: None },
+            "no_memory",
+            &["no free memory", "nvidia-smi"],
+        ),
         (Fault::Empty { every: 1 }, "self_test_failed", &["failed the self-test", "weir probe"]),
         (
             Fault::Fail { call: "nvEncEncodePicture", code: 20, after: 3, times: None },
