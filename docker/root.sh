@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # A Debian 13 root file system: the base of the image, and where the GPU tests run. As root, on Debian 12 or 13.
 #
-#   docker/root.sh build ROOT LIST...
-#       a new root in the folder ROOT, with the packages that the lists name: one a line, `#` begins a comment
+#   docker/root.sh build ROOT [LIST...]
+#       a new root in the folder ROOT: apt and what it needs, and the packages that the lists name: one a line, `#` begins a comment
 #   docker/root.sh unpack ROOT FOLDER LIST...
 #       the files of packages, also of Debian's non-free component, in ROOT's FOLDER: not installed, so that no program finds them by itself
 #   docker/root.sh enter ROOT PATH... -- COMMAND...
@@ -36,11 +36,14 @@ sources() {
 }
 
 build() {
-  local root=$1 packages
+  local root=$1 packages include=()
   shift
-  packages=$(packages_of "$@" | paste -sd,)
+  if (($#)); then
+    packages=$(packages_of "$@" | paste -sd,)
+    include=(--include="$packages")
+  fi
   # Without fsync: who interrupts this begins anew. Nobody reads manuals in there.
-  sources main | mmdebstrap --variant=apt --mode=root --format=directory --keyring="$KEYRING" --include="$packages" \
+  sources main | mmdebstrap --variant=apt --mode=root --format=directory --keyring="$KEYRING" "${include[@]}" \
     --aptopt='Acquire::Languages "none"' \
     --dpkgopt=force-unsafe-io \
     --dpkgopt='path-exclude=/usr/share/doc/*' --dpkgopt='path-include=/usr/share/doc/*/copyright' \

@@ -202,7 +202,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     loop {
         while let Some(output) = shell.stream.poll_output() {
             match output {
-                Output::Codec(Command::Start { source, rungs }) => {
+                Output::Codec(Command::Start { source, rungs, low_delay }) => {
                     shell.codec = None;
                     shell.queued.clear();
                     shell.starting = true;
@@ -214,6 +214,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                             rungs,
                             encoder: shell.context.encoder.clone(),
                             decoder_threads: shell.context.decoder_threads,
+                            low_delay,
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }

@@ -3,6 +3,12 @@
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "suite/harness/mod.rs"]
 mod harness;
+#[path = "long/odd.rs"]
+mod odd;
+#[path = "long/returns.rs"]
+mod returns;
+#[path = "long/soak.rs"]
+mod soak;
 
 use std::sync::Arc;
 use std::time::Duration;

@@ -15,7 +15,7 @@ use crate::logic::sound::AudioPlan;
 use crate::logic::stream::EncoderLimits;
 
 /// Raised with every change of a message; both sides refuse any other.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Longest frame: the RTMP message limit (8 MiB by default, at most) for one access unit, and its header.
 pub const MAX_FRAME: usize = (8 << 20) + MAX_HEADER + 2;
@@ -63,6 +63,8 @@ pub struct Plan {
     pub encoder: Encoder,
     /// Threads of the decoder, 1 to 16.
     pub decoder_threads: u8,
+    /// Few pictures a second come: decoder and encoders hold none back.
+    pub low_delay: bool,
 }
 
 /// From the supervisor. Every message about media carries a stream number (rules.md 23).

@@ -3,6 +3,7 @@
 //! Keeps the access units that a new process would need. Knows nothing of processes or sockets: it returns [`Command`]s.
 
 mod audio;
+mod spacing;
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -12,6 +13,7 @@ use super::ladder::Rung;
 use super::model::{AudioUnit, VideoFormat, VideoUnit};
 use super::sound::AudioPlan;
 use super::time::MediaTime;
+use spacing::Spacing;
 
 /// What the shell has to do with the codec process.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -22,6 +24,8 @@ pub enum Command {
         source: Option<VideoFormat>,
         /// What to encode.
         rungs: Vec<Rung>,
+        /// So few pictures a second come that none may be held back.
+        low_delay: bool,
     },
     /// One access unit.
     Feed {
@@ -60,6 +64,15 @@ const HANG: Duration = Duration::from_secs(5);
 /// "Input flows": this much media went in since the rung's last output. Lookahead and B-frames hold back about one second.
 const HANG_MEDIA: MediaTime = MediaTime::from_secs(3);
 
+/// And so many pictures: a decoder holds back at most so many to put them into order (common encoders need 2 of the 16 that H.264 allows).
+const HANG_PICTURES: u32 = 8;
+
+/// Pictures that a decoder of a slow source holds back to put them into order, and the one that shows it that a segment is complete.
+const REORDERED: i64 = 3;
+
+/// The most that a row of playlists waits for them.
+const MAX_SLACK: MediaTime = MediaTime::from_secs(3);
+
 /// A process that was told to drain and does not end is killed. Draining is at most [`RETAIN`] of media; at real time that would be 10 s, but
 /// whoever waits for it is a viewer.
 const DRAIN_DEADLINE: Duration = Duration::from_secs(5);
@@ -78,23 +91,27 @@ struct Progress {
     since: Option<Duration>,
     /// Latest media time that came out; before the first output, the first that went in.
     out: Option<MediaTime>,
+    /// Pictures that went in since the last output.
+    fed: u32,
 }
 
 impl Progress {
     fn fed(&mut self, pts: MediaTime, now: Duration) {
         self.since.get_or_insert(now);
         self.out.get_or_insert(pts);
+        self.fed = self.fed.saturating_add(1);
     }
 
     fn output(&mut self, pts: MediaTime) {
         self.since = None;
+        self.fed = 0;
         self.out = self.out.max(Some(pts));
     }
 
     /// Nothing came for [`HANG`] while media up to `fed` went in.
     fn is_hung(&mut self, fed: MediaTime, now: Duration) -> bool {
         let Some(since) = self.since.filter(|&s| now >= s + HANG) else { return false };
-        let hung = self.out.is_some_and(|out| fed - out >= HANG_MEDIA);
+        let hung = self.fed >= HANG_PICTURES && self.out.is_some_and(|out| fed - out >= HANG_MEDIA);
         if !hung {
             // Little went in: the source is slow, not the encoder. Look again later.
             self.since = Some(since.max(now.saturating_sub(HANG / 2)));
@@ -120,6 +137,8 @@ pub struct Encoding {
     /// Audio needs a process as soon as the one that drains is done.
     again: bool,
     state: State,
+    spacing: Spacing,
+    low_delay: bool,
     backoff: Backoff,
     deaths: u64,
     retained: VecDeque<(VideoUnit, bool)>,
@@ -144,6 +163,8 @@ impl Encoding {
             audio: audio::Feed::default(),
             again: false,
             state: State::Off,
+            spacing: Spacing::default(),
+            low_delay: false,
             backoff: Backoff::default(),
             deaths: 0,
             retained: VecDeque::new(),
@@ -170,6 +191,12 @@ impl Encoding {
         out.zip(self.given).map_or(MediaTime::ZERO, |(out, (_, last))| last - out)
     }
 
+    /// How much later than usual its rungs are complete: nothing, but where pictures come slowly.
+    pub fn slack(&self) -> MediaTime {
+        let held = MediaTime(self.spacing.apart().0.saturating_mul(REORDERED)).min(MAX_SLACK);
+        if self.low_delay { held } else { MediaTime::ZERO }
+    }
+
     /// A process works on the stream now.
     pub fn is_running(&self) -> bool {
         matches!(self.state, State::Running | State::Draining { .. })
@@ -184,6 +211,7 @@ impl Encoding {
     pub fn forget(&mut self) {
         self.retained.clear();
         self.bytes = 0;
+        self.spacing = Spacing::default();
         self.audio.forget();
     }
 
@@ -191,6 +219,7 @@ impl Encoding {
     pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>) {
         self.source = Some(source);
         self.rungs = rungs;
+        self.low_delay = false;
     }
 
     /// Starts a process and feeds it what is kept. Any other one is ended first.
@@ -208,7 +237,8 @@ impl Encoding {
         self.given = None;
         self.progress = vec![Progress::default(); self.rungs.len()];
         let source = self.source.clone().filter(|_| !self.rungs.is_empty());
-        self.commands.push_back(Command::Start { source, rungs: self.rungs.clone() });
+        self.low_delay |= self.spacing.is_slow() || source.as_ref().is_some_and(|s| spacing::is_slow(s.fps));
+        self.commands.push_back(Command::Start { source, rungs: self.rungs.clone(), low_delay: self.low_delay });
         self.start_audio();
         // By their times, so that neither waits for all of the other.
         let mut sound: VecDeque<AudioUnit> = self.audio.kept().cloned().collect();
@@ -224,6 +254,7 @@ impl Encoding {
 
     /// A new access unit of the source. `keep_from`: start of the oldest segment that a new process would have to make.
     pub fn push(&mut self, unit: &VideoUnit, cut: bool, keep_from: MediaTime, now: Duration) {
+        self.spacing.push(unit.dts);
         self.bytes += unit.data.len();
         self.retained.push_back((unit.clone(), cut));
         self.prune(keep_from);
@@ -399,6 +430,7 @@ impl Encoding {
         match self.state {
             State::Off => None,
             State::Waiting { until } | State::Draining { until } => Some(until),
+            State::Running if self.is_too_slow() => Some(Duration::ZERO),
             State::Running => {
                 let pictures = self.progress.iter().filter_map(|p| p.since).min().map(|t| t + HANG);
                 pictures.into_iter().chain(self.audio.poll_timeout()).min()
@@ -417,9 +449,18 @@ impl Encoding {
                 self.state = State::Off;
                 Some(self.give_up("did not drain within 5 s".into()))
             }
+            State::Running if self.is_too_slow() => {
+                self.start(now);
+                Some("few pictures a second come: encoders that hold none back take its place".into())
+            }
             State::Running => self.watch(now),
             _ => None,
         }
+    }
+
+    /// What the encoders hold back is many seconds at the rate at which pictures come now.
+    fn is_too_slow(&self) -> bool {
+        !self.low_delay && !self.rungs.is_empty() && self.spacing.is_slow()
     }
 
     fn give_up(&mut self, reason: String) -> String {
@@ -545,6 +586,46 @@ mod tests {
         assert_eq!(e.handle_timeout(at(6000)), None);
         assert_eq!(e.handle_timeout(at(60_000)), None);
         assert!(e.poll_timeout().unwrap() > at(60_000));
+    }
+
+    #[test]
+    fn a_source_that_becomes_slow_gets_encoders_that_hold_nothing_back() {
+        let mut e = encoding();
+        e.start(at(0));
+        let low_delay = |e: &mut Encoding| {
+            commands(e)
+                .iter()
+                .filter_map(|c| if let Command::Start { low_delay, .. } = c { Some(*low_delay) } else { None })
+                .collect::<Vec<_>>()
+        };
+        for n in 0..6 {
+            e.push(&unit(n * 33, n == 0), n == 0, MediaTime::ZERO, at(0));
+        }
+        assert_eq!((low_delay(&mut e), e.poll_timeout()), (vec![false], Some(at(5000))));
+        for n in 1..6 {
+            e.push(&unit(n * 1000, n % 2 == 0), n % 2 == 0, MediaTime::ZERO, at(0));
+        }
+        assert_eq!(e.poll_timeout(), Some(Duration::ZERO));
+        assert!(e.handle_timeout(at(0)).unwrap().contains("few pictures"));
+        assert_eq!((low_delay(&mut e), e.deaths(), e.slack()), (vec![true], 0, MediaTime::from_secs(3)));
+        assert_eq!(e.handle_timeout(at(0)), None);
+        // It stays so, also when a process dies.
+        for n in 0..6 {
+            e.push(&unit(6000 + n * 33, n == 0), n == 0, MediaTime::ZERO, at(0));
+        }
+        e.died(at(0));
+        assert_eq!(low_delay(&mut e), [true]);
+    }
+
+    #[test]
+    fn a_process_that_holds_back_a_few_pictures_of_a_slow_source_is_not_hung() {
+        let mut e = encoding();
+        e.start(at(0));
+        for n in 0..7 {
+            e.push(&unit(n * 1000, n == 0), n == 0, MediaTime::ZERO, at(n as u64 * 1000));
+        }
+        e.handle_timeout(at(6000));
+        assert_eq!((e.handle_timeout(at(6000)), e.is_running()), (None, true));
     }
 
     #[test]

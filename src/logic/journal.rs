@@ -61,8 +61,15 @@ pub struct Written {
     pub end: MediaTime,
     /// A discontinuity on all tracks stands in front of it.
     pub discontinuity: bool,
+    /// [`Row::shift`](super::playlist::Row::shift). Earlier versions knew none.
+    #[serde(default, skip_serializing_if = "is_zero")]
+    pub shift: MediaTime,
     /// Tracks that are not produced in it: the next lower one's segment stands in (rules.md 1). Indices into [`Journal::tracks`].
     pub borrowed: Vec<usize>,
+}
+
+fn is_zero(shift: &MediaTime) -> bool {
+    *shift == MediaTime::ZERO
 }
 
 /// A segment.
@@ -147,10 +154,10 @@ pub struct Collector {
 }
 
 impl Collector {
-    /// A cut: the open row ends and row `number` begins.
-    pub fn open(&mut self, number: u64, start: MediaTime, discontinuity: bool) {
+    /// A cut: the open row ends and row `number` begins, dated with `shift`.
+    pub fn open(&mut self, number: u64, start: MediaTime, shift: MediaTime, discontinuity: bool) {
         self.close(start);
-        self.open = Some(Written { number, start, end: start, discontinuity, borrowed: Vec::new() });
+        self.open = Some(Written { number, start, end: start, discontinuity, shift, borrowed: Vec::new() });
     }
 
     /// A track is not produced in row `number`.
@@ -252,11 +259,11 @@ mod tests {
         let session: SessionId = "s".parse().unwrap();
         let mut all = Collector::default();
         assert!(all.take(head(&session), true, SECOND).is_none(), "nothing was made");
-        all.open(0, MediaTime::ZERO, false);
+        all.open(0, MediaTime::ZERO, MediaTime::ZERO, false);
         all.made(0, 0, &placed(0, "init-a.mp4"));
         let first = all.take(head(&session), false, 3 * SECOND).unwrap();
         assert_eq!((first.n, first.inits.len(), first.rows.len(), first.segments.len()), (0, 1, 0, 1));
-        all.open(1, MediaTime(180_000), false);
+        all.open(1, MediaTime(180_000), MediaTime(900), false);
         assert!(all.take(head(&session), false, 3 * SECOND).is_none());
         all.made(0, 1, &placed(180_000, "init-a.mp4"));
         assert_eq!(all.poll_timeout(), Some(33 * SECOND));

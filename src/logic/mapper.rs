@@ -111,6 +111,13 @@ impl Mapper {
         }
     }
 
+    /// Another origin, while nothing is pinned to the old one.
+    pub fn begin_at(&mut self, origin: MediaTime) {
+        if !self.started {
+            self.origin = origin;
+        }
+    }
+
     /// Jumps that were mended so far.
     pub fn jumps(&self) -> u64 {
         self.jumps

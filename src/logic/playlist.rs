@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::dating::MAX_PERIOD_ERROR;
 use super::model::{AudioFormat, ObjectKey, SessionId, TrackName, VideoFormat};
 use super::services::Services;
 use super::time::{MediaTime, Timescale, UnixMillis};
@@ -86,8 +87,10 @@ pub struct Row {
     pub end: MediaTime,
     /// EXT-X-DISCONTINUITY in front of it, on all tracks.
     pub discontinuity: bool,
-    /// Counts the discontinuities since the session's start: rows of one era form one DASH Period.
+    /// Rows of one era form one DASH Period: a discontinuity begins the next one, and so do dates that have moved (rules.md 11).
     pub era: u32,
+    /// Its date is that of its start, by the anchor, and this: see [`super::dating`].
+    pub shift: MediaTime,
     /// Per track, in the order of [`Snapshot::tracks`].
     pub slots: Vec<Slot>,
 }
@@ -108,10 +111,15 @@ pub(super) fn lend(slots: &mut [Slot], borrowed: &[usize], tracks: &[Track]) {
 
 /// How long a segment plays.
 fn own_duration(start: MediaTime, end: MediaTime) -> Duration {
-    Duration::from_millis((end - start).millis().max(0).unsigned_abs())
+    (end - start).positive()
 }
 
 impl Row {
+    /// EXT-X-PROGRAM-DATE-TIME. `anchor`: [`Snapshot::anchor`].
+    pub fn date(&self, anchor: UnixMillis) -> UnixMillis {
+        anchor.plus(self.start + self.shift)
+    }
+
     /// Its longest EXTINF in seconds, rounded to the nearest: what EXT-X-TARGETDURATION must not be below (RFC 8216bis, 4.4.3.1).
     pub fn rounded_seconds(&self) -> u32 {
         let round =
@@ -121,6 +129,44 @@ impl Row {
             Slot::Gap => round((self.end - self.start).0, Timescale::VIDEO),
         });
         u32::try_from(segments.max().unwrap_or(0)).unwrap_or(u32::MAX)
+    }
+}
+
+/// What one DASH Period is made of.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "EraForm", into = "EraForm")]
+pub struct Era {
+    /// Counts from 0.
+    pub number: u32,
+    /// Media time at which it begins.
+    pub start: MediaTime,
+    /// [`Row::shift`] of the row that began it.
+    pub shift: MediaTime,
+}
+
+/// As it is written down: without a shift that is 0, which earlier versions did not know.
+#[derive(Serialize, Deserialize)]
+#[serde(untagged)]
+enum EraForm {
+    Shifted(u32, MediaTime, MediaTime),
+    Plain(u32, MediaTime),
+}
+
+impl From<EraForm> for Era {
+    fn from(form: EraForm) -> Self {
+        match form {
+            EraForm::Shifted(number, start, shift) => Self { number, start, shift },
+            EraForm::Plain(number, start) => Self { number, start, shift: MediaTime::ZERO },
+        }
+    }
+}
+
+impl From<Era> for EraForm {
+    fn from(era: Era) -> Self {
+        match era.shift {
+            MediaTime::ZERO => Self::Plain(era.number, era.start),
+            shift => Self::Shifted(era.number, era.start, shift),
+        }
     }
 }
 
@@ -146,10 +192,10 @@ pub struct Snapshot {
     pub target_duration: u32,
     /// The length of the live window.
     pub window: MediaTime,
-    /// Wall clock of media time 0.
+    /// Wall clock of media time 0, where no shift says otherwise.
     pub anchor: UnixMillis,
-    /// Media time at which each era begins that a row of this snapshot belongs to: `(era, start)`, ascending.
-    pub eras: Vec<(u32, MediaTime)>,
+    /// The eras that rows of this snapshot belong to, ascending.
+    pub eras: Vec<Era>,
     /// EXT-X-DISCONTINUITY-SEQUENCE: how many rows with a discontinuity have left the window.
     pub discontinuity_sequence: u64,
     /// Rungs from the best to the lowest, then the audio rendition.
@@ -181,6 +227,7 @@ struct Pending {
     start: MediaTime,
     end: Option<MediaTime>,
     discontinuity: bool,
+    shift: MediaTime,
     /// Counted from the moment at which the row was closed.
     deadline: Option<Duration>,
     /// It waits longer than that, for the store.
@@ -209,7 +256,7 @@ pub struct Continuation {
     /// What the playlists list now, oldest first; empty for a new session.
     pub rows: Vec<Row>,
     /// The eras of these rows: see [`Snapshot::eras`].
-    pub eras: Vec<(u32, MediaTime)>,
+    pub eras: Vec<Era>,
 }
 
 /// What the store can take, as far as it matters to what is named.
@@ -231,7 +278,9 @@ pub struct Window {
     captions: Services,
     published: VecDeque<Row>,
     pending: VecDeque<Pending>,
-    eras: Vec<(u32, MediaTime)>,
+    eras: Vec<Era>,
+    /// Of rows that are opened from now on.
+    shift: MediaTime,
     /// Counts rows of this writer, from 0.
     next_number: u64,
     /// Media sequence number of this writer's first row.
@@ -243,6 +292,8 @@ pub struct Window {
     /// The row that this waits for: those before it are ready, whatever their deadlines are.
     held_up: Option<u64>,
     was_down: bool,
+    /// Added to the deadline of rows that are closed from now on.
+    slack: Duration,
     /// Rows that left the window before they could be named.
     skipped: Vec<u64>,
     /// The number behind the last of them, while none is named.
@@ -272,12 +323,14 @@ impl Window {
             published: VecDeque::new(),
             pending: VecDeque::new(),
             eras: Vec::new(),
+            shift: MediaTime::ZERO,
             next_number: 0,
             base: 0,
             follows: false,
             catch_up: None,
             held_up: None,
             was_down: false,
+            slack: Duration::ZERO,
             skipped: Vec::new(),
             after_skip: 0,
             listed: MediaTime::ZERO,
@@ -309,7 +362,7 @@ impl Window {
     }
 
     /// The eras of rows that are listed: see [`Snapshot::eras`].
-    pub fn eras(&self) -> &[(u32, MediaTime)] {
+    pub fn eras(&self) -> &[Era] {
         &self.eras
     }
 
@@ -331,6 +384,11 @@ impl Window {
         &self.tracks
     }
 
+    /// Rows that are opened from now on have this [`Row::shift`].
+    pub fn shift(&mut self, shift: MediaTime) {
+        self.shift = shift;
+    }
+
     /// A cut: the open row (if any) ends at `start` and row `number` begins there. Numbers must come without holes, from 0;
     /// any other number is a bug of the caller and is refused by returning `false`.
     #[must_use]
@@ -346,6 +404,7 @@ impl Window {
             start,
             end: None,
             discontinuity,
+            shift: self.shift,
             deadline: None,
             late: false,
             slots,
@@ -355,6 +414,11 @@ impl Window {
         true
     }
 
+    /// Rows that are closed from now on wait so much longer for what is being made.
+    pub fn allow(&mut self, slack: Duration) {
+        self.slack = slack;
+    }
+
     /// The open row ends at `end` (a pause, or the end of the session); does nothing when no row is open.
     pub fn close(&mut self, end: MediaTime, now: Duration) {
         // Until the first row is named, encoders that are still starting hold up all rows alike.
@@ -362,7 +426,7 @@ impl Window {
         let Some(open) = self.pending.back_mut().filter(|p| p.end.is_none()) else { return };
         let end = end.max(open.start);
         let own = own_duration(open.start, end);
-        let wait = if first { own.max(self.policy.first_row_wait) } else { own };
+        let wait = if first { own.max(self.policy.first_row_wait) } else { own } + self.slack;
         open.end = Some(end);
         open.deadline = Some(now + wait);
     }
@@ -567,25 +631,27 @@ impl Window {
     /// Makes a row of what waited, in its era.
     fn row(&mut self, pending: Pending, end: MediaTime, skipped: bool) -> Row {
         let first = pending.row == 0;
+        let Pending { start, shift, .. } = pending;
         let era = match self.eras.last() {
             None => 0,
-            Some(&(era, _)) if pending.discontinuity || first => era + 1,
-            Some(&(era, _)) => era,
+            Some(era) if pending.discontinuity || first => era.number + 1,
+            Some(era) if (shift - era.shift).0.abs() > MAX_PERIOD_ERROR.0 => era.number + 1,
+            Some(era) => era.number,
         };
-        if self.eras.last().is_none_or(|&(last, _)| last != era) {
-            self.eras.push((era, pending.start));
+        if self.eras.last().is_none_or(|last| last.number != era) {
+            self.eras.push(Era { number: era, start, shift });
         }
         // Nothing stands in front of a session's first row.
         let discontinuity = if first { self.follows } else { pending.discontinuity };
         let mut slots: Vec<Slot> = pending.slots.into_iter().map(|s| s.unwrap_or(Slot::Gap)).collect();
-        let length = end - pending.start;
+        let length = end - start;
         for (slot, total) in slots.iter().zip(&mut self.totals) {
             if let (Slot::Media(m), false) = (slot, skipped) {
                 *total = (total.0.saturating_add(m.size), total.1 + length);
             }
         }
         lend(&mut slots, &pending.borrowed, &self.tracks);
-        Row { number: self.base + pending.row, start: pending.start, end, discontinuity, era, slots }
+        Row { number: self.base + pending.row, start, end, discontinuity, era, shift, slots }
     }
 
     fn evict(&mut self) {
@@ -618,7 +684,7 @@ impl Window {
         objects.dedup();
         self.evicted.extend(objects);
         if let Some(oldest) = self.published.front().map(|r| r.era) {
-            self.eras.retain(|&(era, _)| era >= oldest);
+            self.eras.retain(|era| era.number >= oldest);
         }
     }
 

@@ -1,5 +1,6 @@
 use super::*;
 use crate::logic::model::{FrameRate, Keys};
+use crate::logic::render::{dash, hls};
 
 const VIDEO: usize = 0;
 const AUDIO: usize = 1;
@@ -28,6 +29,10 @@ fn secs(s: u64) -> Duration {
 
 fn at(s: i64) -> MediaTime {
     MediaTime::from_secs(s)
+}
+
+fn eras(list: &[(u32, i64)]) -> Vec<Era> {
+    list.iter().map(|&(number, start)| Era { number, start: at(start), shift: MediaTime::ZERO }).collect()
 }
 
 fn keys() -> Keys {
@@ -189,7 +194,7 @@ fn a_pause_does_not_empty_the_window() {
     assert!(w.open(6, at(100), true, secs(0)));
     cut(&mut w, 7, 102, false);
     assert_eq!(numbers(&w), [2, 3, 4, 5, 6], "10 s to play, whatever lies between");
-    assert_eq!(w.snapshot().unwrap().eras, [(0, at(0)), (1, at(100))]);
+    assert_eq!(w.snapshot().unwrap().eras, eras(&[(0, 0), (1, 100)]));
 }
 
 #[test]
@@ -201,18 +206,37 @@ fn discontinuities_begin_eras_and_are_counted_when_they_leave() {
     let s = w.snapshot().unwrap();
     assert_eq!(s.rows.iter().map(|r| r.discontinuity).collect::<Vec<_>>(), [false, false, true]);
     assert_eq!(s.rows.iter().map(|r| r.era).collect::<Vec<_>>(), [0, 0, 1]);
-    assert_eq!((s.discontinuity_sequence, s.eras), (0, vec![(0, at(0)), (1, at(4))]));
+    assert_eq!((s.discontinuity_sequence, s.eras), (0, eras(&[(0, 0), (1, 4)])));
 
     for n in 4..8 {
         cut(&mut w, n, 2 * n as i64, false);
     }
     let s = w.snapshot().unwrap();
     assert!(s.rows[0].discontinuity);
-    assert_eq!((s.discontinuity_sequence, s.eras), (0, vec![(1, at(4))]), "the tag is still there");
+    assert_eq!((s.discontinuity_sequence, s.eras), (0, eras(&[(1, 4)])), "the tag is still there");
 
     cut(&mut w, 8, 16, false);
     let s = w.snapshot().unwrap();
-    assert_eq!((s.rows[0].number, s.discontinuity_sequence, s.eras), (3, 1, vec![(1, at(4))]));
+    assert_eq!((s.rows[0].number, s.discontinuity_sequence, s.eras), (3, 1, eras(&[(1, 4)])));
+}
+
+#[test]
+fn dates_that_moved_by_half_a_second_begin_a_period_without_a_discontinuity() {
+    for (shift, period, length, date) in [(300, "PT4.6S", "PT4S", "04.600Z"), (-300, "PT3.4S", "PT3.4S", "03.400Z")] {
+        let mut w = window();
+        for n in 0..4 {
+            w.shift(MediaTime::from_millis(shift * n as i64));
+            cut(&mut w, n, 2 * n as i64, false);
+        }
+        let s = w.snapshot().unwrap();
+        assert_eq!(s.rows.iter().map(|r| (r.era, r.discontinuity)).collect::<Vec<_>>(), [(0, false), (0, false), (1, false)]);
+        let mpd = dash::mpd(&s, &keys(), UnixMillis(0), &dash::MpdOptions::default(), "").unwrap();
+        assert!(mpd.contains(&format!("<Period id=\"0\" start=\"PT0S\" duration=\"{length}\">")), "{mpd}");
+        assert!(mpd.contains(&format!("<Period id=\"1\" start=\"{period}\">")), "{mpd}");
+        let hls = hls::media(&s, &keys(), VIDEO, None, "");
+        assert!(hls.contains(&format!("PROGRAM-DATE-TIME:1970-01-01T00:00:{date}")), "{hls}");
+        assert!(!hls.contains("DISCONTINUITY"), "{hls}");
+    }
 }
 
 #[test]

@@ -211,7 +211,7 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], encoders: Encoders<'_>) ->
     let picture = h264::picture(&source.avcc);
     let sar = picture.map_or((1, 1), |p| p.sar);
     let mut text = match encoders {
-        Encoders::Software(settings) => software::decode(settings.decoder_threads, picture)?,
+        Encoders::Software(settings) => software::decode(settings.decoder_threads, settings.low_delay, picture)?,
         Encoders::Nvidia(settings) => nvidia::decode(settings, source)?,
     };
     text += " ! ";
@@ -369,7 +369,7 @@ mod tests {
         Rung { name: format!("{height}p").parse().unwrap(), width, height, fps, halved, kbps: 700, max_kbps: 1050 }
     }
 
-    const SOFTWARE: Software = Software { preset: Preset::Veryfast, threads: 1, decoder_threads: 2 };
+    const SOFTWARE: Software = Software { preset: Preset::Veryfast, threads: 1, decoder_threads: 2, low_delay: false };
 
     /// `(from, to)` of every scaler and halver.
     fn edges(text: &str) -> Vec<(String, String)> {

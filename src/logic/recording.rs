@@ -12,7 +12,7 @@ use std::sync::Arc;
 use super::journal::Journal;
 use super::model::{Keys, ObjectKey, SessionId, TrackName};
 use super::pathway::Pathways;
-use super::playlist::{Format, Init, Placed, Row, Slot, Snapshot, Track, lend};
+use super::playlist::{Era, Format, Init, Placed, Row, Slot, Snapshot, Track, lend};
 use super::render::{dash, hls};
 use super::time::{MediaTime, UnixMillis};
 
@@ -56,7 +56,8 @@ pub fn assemble(
     for (i, track) in tracks.iter_mut().enumerate() {
         settle(track, i, &rows);
     }
-    let eras = rows.chunk_by(|a, b| a.era == b.era).filter_map(|era| era.first().map(|r| (r.era, r.start))).collect();
+    let eras = rows.chunk_by(|a, b| a.era == b.era).filter_map(|era| era.first());
+    let eras = eras.map(|r| Era { number: r.era, start: r.start, shift: r.shift }).collect();
     Some(Snapshot {
         session: session.clone(),
         target_duration,
@@ -115,13 +116,15 @@ struct Draft {
     start: MediaTime,
     end: MediaTime,
     discontinuity: bool,
+    shift: MediaTime,
     borrowed: Vec<usize>,
     slots: Vec<Option<Placed>>,
 }
 
 impl Draft {
     fn empty(epoch: u32, start: MediaTime, tracks: usize) -> Self {
-        Self { epoch, told: false, start, end: start, discontinuity: false, borrowed: Vec::new(), slots: vec![None; tracks] }
+        let (shift, borrowed, slots) = (MediaTime::ZERO, Vec::new(), vec![None; tracks]);
+        Self { epoch, told: false, start, end: start, discontinuity: false, shift, borrowed, slots }
     }
 
     /// Its bounds, where no journal told them: those of its best rung, or of its audio.
@@ -166,6 +169,7 @@ fn drafts(journals: &[&Journal], tracks: &[Track]) -> Vec<Draft> {
             let draft = rows.entry(row(written.number)).or_insert_with(empty);
             draft.told = true;
             (draft.start, draft.end, draft.discontinuity) = (written.start, written.end, written.discontinuity);
+            draft.shift = written.shift;
             draft.borrowed = written.borrowed.iter().filter_map(|&t| own(t)).collect();
         }
         for made in &journal.segments {
@@ -261,9 +265,12 @@ fn rows(mut drafts: Vec<Draft>, tracks: &[Track], there: &BTreeSet<ObjectKey>) -
 
     let mut rows: Vec<Row> = Vec::new();
     let mut before: Option<(u32, MediaTime)> = None;
+    let mut shift = MediaTime::ZERO;
     let mut broken = false;
     for draft in drafts {
         let Draft { epoch, start, end, borrowed, .. } = draft;
+        // A row that no journal tells of is dated as the one before it.
+        shift = if draft.told { draft.shift } else { shift };
         let is_there = |p: &Placed| there.contains(&p.key) && there.contains(&p.init.key);
         let slots = draft.slots.into_iter().map(|s| s.filter(is_there).map_or(Slot::Gap, Slot::Media));
         let mut slots: Vec<Slot> = slots.collect();
@@ -278,7 +285,7 @@ fn rows(mut drafts: Vec<Draft>, tracks: &[Track], there: &BTreeSet<ObjectKey>) -
         let era = last.map_or(0, |r| r.era + u32::from(discontinuity));
         before = Some((epoch, end));
         broken = false;
-        rows.push(Row { number: rows.len() as u64, start, end, discontinuity, era, slots });
+        rows.push(Row { number: rows.len() as u64, start, end, discontinuity, era, shift, slots });
     }
     rows
 }

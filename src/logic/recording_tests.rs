@@ -91,7 +91,7 @@ fn record(epochs: &[Epoch]) -> Bucket {
                 era = start;
             }
             let ends_era = epoch.breaks.contains(&(row + 1)) || row + 1 == epoch.rows;
-            journal.open(row, MediaTime(start), broken);
+            journal.open(row, MediaTime(start), MediaTime::ZERO, broken);
             for (t, track) in tracks.iter().enumerate() {
                 let (from, to) = match track.format {
                     Format::Video(_) => (start, end),
@@ -145,7 +145,8 @@ fn two_epochs_play_one_behind_the_other_with_one_discontinuity() {
     let s = assembled(&record(&[plain(4), Epoch { pause: 30, killed: true, ..plain(5) }]));
     assert_eq!(s.rows.iter().map(|r| r.number).collect::<Vec<_>>(), (0..9).collect::<Vec<_>>());
     assert_eq!(s.rows.iter().filter(|r| r.discontinuity).map(|r| r.number).collect::<Vec<_>>(), [4]);
-    assert_eq!(s.eras, [(0, MediaTime::ZERO), (1, MediaTime::from_secs(38))]);
+    let eras: Vec<_> = s.eras.iter().map(|e| (e.number, e.start)).collect();
+    assert_eq!(eras, [(0, MediaTime::ZERO), (1, MediaTime::from_secs(38))]);
     let keys = keys(1).of_recording();
     let files = files(&s, &keys, UnixMillis(0), "m");
     let of = |end: &str| &files.iter().find(|(key, _)| key.as_str().ends_with(end)).unwrap().1;

@@ -6,7 +6,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::model::{SessionId, TrackName};
-use super::playlist::{Init, Track};
+use super::playlist::{Era, Init, Track};
 use super::services::Services;
 use super::time::{MediaTime, UnixMillis};
 
@@ -65,7 +65,7 @@ pub struct Announced {
     /// The track that is the publisher's own video, if the session has one.
     pub source: Option<TrackName>,
     /// Eras of the listed rows, and where each begins.
-    pub eras: Vec<(u32, MediaTime)>,
+    pub eras: Vec<Era>,
     /// The init segments of the listed rows.
     pub inits: Vec<Init>,
     /// Closed captions that were announced (rules.md 10). Not told by writers that knew none.
@@ -161,6 +161,16 @@ mod tests {
         assert!(text.contains("\"captions\":[\"CC1\",\"SERVICE2\"]"), "{text}");
         assert_eq!(State::read(text.as_bytes()).unwrap(), state);
         assert_eq!(state.moved(state.updated).announced.unwrap().captions.len(), 2, "in another region too");
+    }
+
+    #[test]
+    fn dates_that_moved_are_told_to_the_next_writer() {
+        let mut state = State::read(include_bytes!("../../tests/fixtures/state-v1.json")).unwrap();
+        let moved = Era { number: 7, start: MediaTime(180_000), shift: MediaTime(-45_900) };
+        state.announced.as_mut().unwrap().eras.push(moved);
+        let text = state.write().unwrap();
+        assert!(text.contains("[7,180000,-45900]"), "{text}");
+        assert_eq!(State::read(text.as_bytes()).unwrap(), state);
     }
 
     #[test]

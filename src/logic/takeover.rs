@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use super::model::{ObjectKey, TrackName};
-use super::playlist::{Continuation, Format, Init, Placed, Row, Slot};
+use super::playlist::{Continuation, Era, Format, Init, Placed, Row, Slot};
 use super::state::Announced;
-use super::time::{MediaTime, Timescale};
+use super::time::{MediaTime, Timescale, UnixMillis};
 
 /// A playlist that is not one of ours.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -32,6 +32,7 @@ const FRAME: i64 = 1024;
 struct Entry {
     discontinuity: bool,
     gap: bool,
+    date: Option<UnixMillis>,
     /// Microseconds.
     length: i64,
     key: ObjectKey,
@@ -50,7 +51,7 @@ struct Listed {
 pub struct Tail {
     rows: Vec<Row>,
     discontinuity_sequence: u64,
-    eras: Vec<(u32, MediaTime)>,
+    eras: Vec<Era>,
     /// Slots that a shorter playlist lacks: row, track, and what would be there.
     missing: Vec<(usize, usize, Placed)>,
 }
@@ -88,8 +89,11 @@ pub fn read(announced: &Announced, playlists: &[(ObjectKey, Option<String>)]) ->
         };
         let start = MediaTime::from_scale(start, scale(lead));
         let length = MediaTime(micros_in(seen.length, Timescale::VIDEO));
-        let era = announced.eras.iter().rev().find(|(_, from)| *from <= start).map_or(0, |(era, _)| *era);
-        let mut row = Row { number, start, end: start + length, discontinuity: seen.discontinuity, era, slots: Vec::new() };
+        let era = announced.eras.iter().rev().find(|era| era.start <= start);
+        let (era, shift) = era.map_or((0, MediaTime::ZERO), |era| (era.number, era.shift));
+        let shift = seen.date.map_or(shift, |date| shift_of(date, announced.anchor, start, shift));
+        let discontinuity = seen.discontinuity;
+        let mut row = Row { number, start, end: start + length, discontinuity, era, shift, slots: Vec::new() };
         for (t, track) in announced.tracks.iter().enumerate() {
             let slot = match entry(t, number) {
                 Some(e) if e.gap => Slot::Gap,
@@ -111,7 +115,7 @@ pub fn read(announced: &Announced, playlists: &[(ObjectKey, Option<String>)]) ->
         rows.push(row);
     }
     let oldest = rows.first().map_or(0, |r| r.era);
-    let eras = announced.eras.iter().filter(|(era, _)| *era >= oldest).copied().collect();
+    let eras = announced.eras.iter().filter(|era| era.number >= oldest).copied().collect();
     Ok(Tail { rows, discontinuity_sequence, eras, missing })
 }
 
@@ -175,6 +179,11 @@ fn placed(entry: &Entry, inits: &BTreeMap<&ObjectKey, Arc<Init>>) -> Option<Plac
     Some(Placed { start: start_of(&entry.key)?, duration, size: 0, key: entry.key.clone(), init: Arc::clone(init) })
 }
 
+/// The shift that gives this date: that of its era if it does, since dates are written to the millisecond only.
+fn shift_of(date: UnixMillis, anchor: UnixMillis, start: MediaTime, of_era: MediaTime) -> MediaTime {
+    if anchor.plus(start + of_era) == date { of_era } else { date.since(anchor) - start }
+}
+
 fn folder_of(key: &ObjectKey) -> Option<&str> {
     key.as_str().rsplit_once('/').map(|(folder, _)| folder)
 }
@@ -195,7 +204,7 @@ fn listed(playlist: &ObjectKey, text: &str) -> Result<Listed, Unreadable> {
     let number = |line: &str, text: &str| text.parse::<u64>().map_err(|_| unreadable(format!("no number in {line:?}")));
     let address = |text: &str| absolute(playlist, text).ok_or_else(|| unreadable(format!("{text:?} is no key")));
     let mut out = Listed::default();
-    let (mut discontinuity, mut gap, mut length, mut map) = (false, false, None, None);
+    let (mut discontinuity, mut gap, mut date, mut length, mut map) = (false, false, None, None, None);
     for line in text.lines() {
         if let Some(n) = line.strip_prefix("#EXT-X-MEDIA-SEQUENCE:") {
             out.first = number(line, n)?;
@@ -207,11 +216,13 @@ fn listed(playlist: &ObjectKey, text: &str) -> Result<Listed, Unreadable> {
             discontinuity = true;
         } else if line == "#EXT-X-GAP" {
             gap = true;
+        } else if let Some(text) = line.strip_prefix("#EXT-X-PROGRAM-DATE-TIME:") {
+            date = Some(UnixMillis::parse(text).ok_or_else(|| unreadable(format!("no date in {line:?}")))?);
         } else if let Some(seconds) = line.strip_prefix("#EXTINF:") {
             length = Some(micros(seconds.trim_end_matches(',')).ok_or_else(|| unreadable(format!("no length in {line:?}")))?);
         } else if !line.starts_with('#') && !line.is_empty() {
             let length = length.take().ok_or_else(|| unreadable(format!("{line} has no length")))?;
-            let entry = Entry { discontinuity, gap, length, key: address(line)?, map: map.clone() };
+            let entry = Entry { discontinuity, gap, date: date.take(), length, key: address(line)?, map: map.clone() };
             (discontinuity, gap) = (false, false);
             out.entries.push(entry);
             if out.entries.len() > MAX_ENTRIES {

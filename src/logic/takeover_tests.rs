@@ -37,6 +37,8 @@ fn window(rows: u64, lost: &BTreeSet<(u64, usize)>, breaks: &BTreeSet<u64>) -> W
     let mut w = Window::new("s1".parse().unwrap(), policy, UnixMillis(1_700_000_000_000), tracks());
     for n in 0..=rows {
         let start = MediaTime::from_secs(2 * n as i64);
+        // dates that drift, by what may be a Period's worth
+        w.shift(MediaTime::from_millis(n as i64 * 137 - 900));
         assert!(w.open(n, start, breaks.contains(&n), Duration::ZERO));
     }
     for n in 0..rows {

@@ -6,6 +6,7 @@
 use std::fmt;
 use std::num::NonZeroU32;
 use std::ops::{Add, Sub};
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
@@ -54,6 +55,11 @@ impl MediaTime {
     /// From whole seconds. Saturates.
     pub const fn from_secs(s: i64) -> Self {
         Self(s.saturating_mul(90_000))
+    }
+
+    /// As a duration of the clock, to the millisecond; nothing for what is negative.
+    pub fn positive(self) -> Duration {
+        Duration::from_millis(self.millis().max(0).unsigned_abs())
     }
 
     /// Whole milliseconds, rounded down.
@@ -105,6 +111,11 @@ impl UnixMillis {
     /// The wall-clock time that lies `t` after this one. Rounded down to the millisecond.
     pub const fn plus(self, t: MediaTime) -> Self {
         Self(self.0.saturating_add(t.millis()))
+    }
+
+    /// Reads what [`UnixMillis`] prints; `None` for what is no RFC 3339 time.
+    pub fn parse(text: &str) -> Option<Self> {
+        text.parse::<jiff::Timestamp>().ok().map(|t| Self(t.as_millisecond()))
     }
 
     /// `self - earlier` as media time; negative when `earlier` is later.

@@ -93,6 +93,8 @@ pub struct Cut {
     pub number: u64,
     /// Presentation time of its first picture.
     pub start: MediaTime,
+    /// The cut is known so long before `start` is live: a picture that others are shown before is sent ahead of them.
+    pub early: MediaTime,
     /// The segment before ends earlier than that: nothing was sent in between, and one segment over both would be too long.
     pub hole_from: Option<MediaTime>,
     /// Rule 2 and 7: DISCONTINUITY on all tracks.
@@ -539,6 +541,11 @@ impl Timeline {
         self.begin_clock();
     }
 
+    /// Nothing of this publisher stands on the timeline yet: its first picture is shown at `origin` at the earliest.
+    pub fn begin_at(&mut self, origin: MediaTime) {
+        self.mapper.begin_at(origin.max(self.latest));
+    }
+
     /// The slate goes on with the session. What is known of the publisher's key frames says nothing of its own.
     pub fn resume_by_slate(&mut self, origin: MediaTime) {
         self.resume(origin);
@@ -675,7 +682,7 @@ impl Timeline {
                     (false, Source::Produced) => Source::Away { good_since: None },
                     (false, away) => away,
                 };
-                let cut = Cut { source: produced, hole_from: hole, ..self.take_cut(unit.pts) };
+                let cut = Cut { source: produced, hole_from: hole, early: unit.pts - unit.dts, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
@@ -685,7 +692,7 @@ impl Timeline {
                 }
                 let off = fresh || unit.pts < self.grid_next;
                 self.grid_next = if off { unit.pts + target } else { next_on_grid(self.grid_next, unit.pts, target) };
-                let cut = Cut { hole_from: hole, ..self.take_cut(unit.pts) };
+                let cut = Cut { hole_from: hole, early: unit.pts - unit.dts, ..self.take_cut(unit.pts) };
                 out.push(Event::Cut(cut));
                 true
             }
@@ -799,7 +806,7 @@ impl Timeline {
         }
         let discontinuity = !first && (self.discontinuity || video.is_some() || audio.is_some());
         self.discontinuity = false;
-        Cut { number, start, hole_from: None, discontinuity, video, audio, source: true }
+        Cut { number, start, early: MediaTime::ZERO, hole_from: None, discontinuity, video, audio, source: true }
     }
 
     fn drain_audio(&mut self, out: &mut Vec<Event>) {
@@ -832,8 +839,9 @@ impl Timeline {
 
     /// Cuts of a stream without video: at the first frame behind every target, or in the silence where there is none.
     fn cut_on_audio(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
-        while self.open.is_some() && pts >= self.grid_next {
-            let at = if pts - self.grid_next < MIN_SEGMENT { pts } else { self.grid_next };
+        while let Some(start) = self.open.filter(|_| pts >= self.grid_next) {
+            let near = pts - self.grid_next < MIN_SEGMENT && pts - start <= self.limit();
+            let at = if near { pts } else { self.grid_next };
             self.grid_next = self.grid_next + self.policy.target;
             let cut = self.take_cut(at);
             out.push(Event::Cut(cut));

@@ -98,6 +98,29 @@ fn refuse_and_long_segments_do_what_they_say() {
     assert_eq!(cuts(&events).len(), 3);
 }
 
+/// OBS at its defaults sends an IDR every 250 frames: 8.33 s at 30 a second, 4.17 s at 60. What comes of it: passed
+/// through, target duration, longest segment in tenths of a second (key frames are on a grid of pictures); or refused.
+#[test]
+fn each_setting_for_long_gops_with_both_intervals_of_obs() {
+    let outcome = |long_gop, gop| {
+        let events = play(&mut timeline(Policy { long_gop, ..Policy::default() }), &every(gop, 40_000), 0, 20_000);
+        if events.iter().any(|e| matches!(e, Event::Refused(_))) {
+            return None;
+        }
+        let (d, longest) = (decision(&events), cuts(&events).windows(2).map(|w| w[1].1 - w[0].1).max().unwrap());
+        Some((d.passthrough, d.target_duration, (longest + 99) / 100))
+    };
+    let pass_60 = Some((true, 5, 42));
+    for (setting, at_30, at_60) in [
+        (LongGop::Auto, Some((false, 2, 20)), pass_60),
+        (LongGop::Reencode, Some((false, 2, 20)), pass_60),
+        (LongGop::Refuse, None, pass_60),
+        (LongGop::LongSegments, Some((true, 9, 84)), pass_60),
+    ] {
+        assert_eq!((outcome(setting, 8333), outcome(setting, 4167)), (at_30, at_60), "{setting:?}");
+    }
+}
+
 #[test]
 fn a_scene_cut_is_used_rather_than_exceeding_the_target_duration() {
     // x264 restarts its key frame count at a scene cut: 1.9 s and then 2 s later

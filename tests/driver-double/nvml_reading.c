@@ -52,8 +52,12 @@ int main(void)
     int (*load)(void *, unsigned *, unsigned *) = symbol("nvmlDeviceGetEncoderUtilization");
     int (*sessions)(void *, unsigned *, struct session *) = symbol("nvmlDeviceGetEncoderSessions");
     int (*processes)(void *, unsigned *, struct process *) = symbol("nvmlDeviceGetComputeRunningProcesses_v3");
+    int (*cuda)(int *) = symbol("nvmlSystemGetCudaDriverVersion_v2");
+    int version;
     unsigned devices, open, fps, latency, percent, period;
     check("init", init());
+    check("cuda", cuda(&version));
+    printf("cuda %d\n", version);
     check("count", count(&devices));
     for (unsigned d = 0; d < devices; d++) {
         void *device;

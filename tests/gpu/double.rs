@@ -215,6 +215,8 @@ impl Double {
         for file in files.chain(["libnvdouble.so"].iter()) {
             symlink(libraries.join(file), seen.join(file)).unwrap();
         }
+        // The root has NVIDIA's real compiler, as the image does: a missing one must not be found there.
+        let nvrtc = if missing.contains(&Library::Nvrtc) { "libnvrtc.so.0" } else { "libnvrtc.so.12" };
         let environment = vec![
             ("LD_LIBRARY_PATH", plain(&seen)),
             ("NVDOUBLE_DIR", plain(folder.path())),
@@ -222,7 +224,7 @@ impl Double {
             ("NVDOUBLE_CACHE", plain(&libraries.join("kernels"))),
             // Which elements there are depends on the driver, and GStreamer does not notice that it has changed.
             ("GST_REGISTRY", plain(&folder.path().join("registry.bin"))),
-            ("GST_CUDA_NVRTC_LIBNAME", "libnvrtc.so.12".to_owned()),
+            ("GST_CUDA_NVRTC_LIBNAME", nvrtc.to_owned()),
             // The worker hands on only what it knows of.
             ("WEIR_PASS_ENVIRONMENT", "NVDOUBLE_DIR,NVDOUBLE_LOG,NVDOUBLE_CACHE,NVDOUBLE_KERNELS".to_owned()),
         ];

@@ -16,13 +16,21 @@ const DEVICE: &str = "video/x-raw(memory:CUDAMemory)";
 /// A pipeline of `gst-launch-1.0`, elements and links separated by blanks.
 fn pipeline(double: &Double, text: &str) -> Command {
     let mut command = double.command("gst-launch-1.0");
-    command.arg("-q").args(text.split_whitespace());
+    // Without its own handler of faults, which would go round in circles for ever.
+    command.args(["-q", "--no-fault"]).args(text.split_whitespace());
     command
 }
 
+/// Seconds after which a pipeline that should end is ended: many times what the longest takes on a busy machine.
+const LONGEST: &str = "60";
+
 /// Runs it to its end.
 fn run(double: &Double, text: &str) -> Output {
-    tools::run(&mut pipeline(double, text))
+    let mut command = double.command("timeout");
+    command.args(["-k", "1", LONGEST, "gst-launch-1.0", "-q", "--no-fault"]).args(text.split_whitespace());
+    let done = tools::run(&mut command);
+    assert_ne!(done.status.code(), Some(124), "{text}: still running after {LONGEST} s");
+    done
 }
 
 /// Runs it to its end, which must be a good one.

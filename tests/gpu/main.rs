@@ -8,6 +8,7 @@ mod harness;
 mod codec;
 mod double;
 mod double_selftest;
+mod kernels;
 mod ladder;
 mod nvidia;
 mod nvrtc;

@@ -63,17 +63,7 @@ pub struct Libraries {
 }
 
 impl Libraries {
-    /// The ones of a driver for video, and NVRTC under the name that the image gives it.
-    pub fn all() -> Self {
-        Self::of(&Library::ALL)
-    }
-
-    /// All but one.
-    pub fn without(missing: Library) -> Self {
-        Self::of(&Library::ALL.into_iter().filter(|l| *l != missing).collect::<Vec<_>>())
-    }
-
-    /// These.
+    /// Those; NVRTC under the name that the image gives it.
     pub fn of(libraries: &[Library]) -> Self {
         root::require();
         let folder = tempfile::tempdir().unwrap();

@@ -10,7 +10,7 @@ import { judge } from './verdict.mjs';
 
 const KNOWN = {
   base: '', hls: '', dash: '', live: false, vod: false, players: 'hls.js,dash.js,shaka-dash,shaka-hls',
-  seconds: 4, fps: 30, counter: 12, heights: '', patience: 20, resets: 0, absence: 0,
+  seconds: 4, fps: 30, counter: 12, heights: '', patience: 20, resets: 0, absence: 0, changes: false,
   'until-end': false, 'end-seconds': 60, 'max-latency': 0, 'allow-http-errors': 0,
 };
 

@@ -96,7 +96,7 @@ function judgeLevel(record, window, options, reasons) {
   if (moved.played < (wall - options.absence) * SHARE) reasons.push(`${name}: played ${round(moved.played)} s of ${round(wall)} s`);
   if (frames < moved.due * SHARE) reasons.push(`${name}: decoded ${frames} of ${Math.round(moved.due)} frames`);
   const samples = record.samples.filter((s) => s.t >= window.from && s.t <= window.to);
-  const other = samples.find((s) => s.height !== level.height);
+  const other = options.changes ? undefined : samples.find((s) => s.height !== level.height);
   if (other) reasons.push(`${name}: a picture of height ${other.height} was shown`);
   return options.counter > 0 ? { ...result, counter: judgeCounter(name, samples, options, reasons) } : result;
 }
@@ -120,6 +120,7 @@ function judgeCounter(name, samples, options, reasons) {
   // Against the first sample too, so that small errors in one direction do not hide a wrong speed.
   const drift = Math.max(...readable.map((s) => Math.abs(frameError(readable[0], s, options))));
   if (still.length > 0) reasons.push(`${name}: picture stands still at counter ${still[0].counter} (${still.length} of ${readable.length - 1} steps)`);
+  if (options.changes) return { ...result, drift: null, phase: null };
   if (breaks.length > options.resets) reasons.push(`${name}: counter is not in step with media time: ${breaks.slice(0, 3).join(', ')}`);
   else if (drift > SLACK_FRAMES && breaks.length === 0) reasons.push(`${name}: counter drifts by ${round(drift, 1)} frames from media time`);
   return { ...result, drift: round(drift, 1), phase: round(median(readable.map((s) => phase(s, options))), 1) };

@@ -189,11 +189,12 @@ fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
     match &plan.encoder {
         Encoder::Software { preset, threads } => {
             let preset = preset.parse().map_err(said)?;
-            let software = Software { preset, threads: *threads, decoder_threads: plan.decoder_threads };
+            let software =
+                Software { preset, threads: *threads, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
             launch(&recipe(Encoders::Software(&software))?)
         }
         &Encoder::Nvidia { class, allow_cpu_decode } => {
-            let nvidia = Nvidia { class, allow_cpu_decode, decoder_threads: plan.decoder_threads };
+            let nvidia = Nvidia { class, allow_cpu_decode, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
             let pipeline = launch(&recipe(Encoders::Nvidia(&nvidia))?)?;
             device::lend_context(&pipeline)?;
             Ok(pipeline)

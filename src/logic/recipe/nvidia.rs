@@ -62,6 +62,8 @@ pub struct Nvidia {
     pub allow_cpu_decode: bool,
     /// Threads of such a decoder, 1 to 16.
     pub decoder_threads: u8,
+    /// The source has so few pictures a second that none may be held back for the sake of those behind it.
+    pub low_delay: bool,
 }
 
 /// Where a source is decoded.
@@ -126,7 +128,7 @@ pub(super) fn decode(settings: &Nvidia, source: &VideoFormat) -> Result<String, 
             Ok(DECODE_NV.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("max_errors", Value::Number(MAX_ERRORS))])?)
         }
         DecodedBy::Cpu => {
-            let decoded = software::decode(settings.decoder_threads, h264::picture(&source.avcc))?;
+            let decoded = software::decode(settings.decoder_threads, settings.low_delay, h264::picture(&source.avcc))?;
             Ok(format!("{decoded} ! {}", UPLOAD_NV.fill(&[])?))
         }
     }
@@ -144,6 +146,7 @@ pub(super) fn encode(from: Name, index: usize, rung: &Rung, settings: &Nvidia) -
     }
     let Numbers { kbps, vbv_ms, fps_num, fps_den, key_interval } = Numbers::of(rung)?;
     let Effort { preset, multi_pass, bframes, lookahead } = settings.class.effort();
+    let (bframes, lookahead) = if settings.low_delay { (0, 0) } else { (bframes, lookahead) };
     Ok(RUNG_NV.fill(&[
         ("from", Value::Name(from)),
         ("sink", Value::Name(Name(SINK, index))),
@@ -184,7 +187,7 @@ mod tests {
     use crate::logic::model::FrameRate;
     use crate::logic::recipe::{Encoders, pipeline};
 
-    const DENSE: Nvidia = Nvidia { class: Class::Dense, allow_cpu_decode: false, decoder_threads: 2 };
+    const DENSE: Nvidia = Nvidia { class: Class::Dense, allow_cpu_decode: false, decoder_threads: 2, low_delay: false };
 
     fn format(hex: &str) -> VideoFormat {
         read_record(&bytes(hex), None).unwrap()

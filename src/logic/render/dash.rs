@@ -1,7 +1,13 @@
 //! The DASH manifest (ISO/IEC 23009-1, here by section of the fifth edition).
 //!
 //! Decides the text only, from the same snapshot as the HLS playlists. Presentation times never move: a segment's
-//! `Period@start + (t - @presentationTimeOffset) / @timescale` is its media time, live and after the end, whatever has left the window.
+//! `Period@start + (t - @presentationTimeOffset) / @timescale` stays what it was, live and after the end, whatever has left the window.
+//!
+//! How it tells the date: `@availabilityStartTime` is the wall clock of media time 0 and never moves, and a Period's `@start` is the date of its first row, to the
+//! tick that of the HLS playlists. Within a Period time runs as the media does, which is all that DASH can say; the HLS dates of its later rows
+//! follow the wall clock instead. Once a row's would be over 500 ms off the Period's, that row begins a new Period (rules.md 11): without a discontinuity of HLS where
+//! the clocks only drift. Where the publisher's clock is slow, half a second is empty between the two; where it is fast, the first one's `@duration` leaves out
+//! the half second that there is too much of.
 //!
 //! That is why the static MPD keeps each Period's `@start` and `@presentationTimeOffset` as they were, and why its
 //! `@mediaPresentationDuration` counts from media time 0. Tried in Chromium with a window that had moved, for who was playing and
@@ -16,7 +22,7 @@ use crate::cmaf::events;
 use crate::cmaf::h264;
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
-use crate::logic::playlist::{Format, Init, Placed, Row, Slot, Snapshot};
+use crate::logic::playlist::{Era, Format, Init, Placed, Row, Slot, Snapshot};
 use crate::logic::services::{Service, Services};
 use crate::logic::time::{MediaTime, UnixMillis};
 
@@ -47,7 +53,7 @@ pub fn mpd(snapshot: &Snapshot, keys: &Keys, now: UnixMillis, options: &MpdOptio
     }
     let end = match snapshot.recorded {
         true => periods.last().map(|p| p.start + p.length()),
-        false => snapshot.rows.last().map(|r| r.end),
+        false => snapshot.rows.last().map(|r| r.end + snapshot.eras.last().map_or(MediaTime::ZERO, |era| era.shift)),
     };
     let end = end.unwrap_or_default();
     let mut xml = Writer::new(&format!("weir {}", comment(mark)));
@@ -147,7 +153,7 @@ fn join(periods: &mut [Period<'_>]) {
 fn periods<'a>(snapshot: &'a Snapshot, mpd: &ObjectKey) -> Vec<Period<'a>> {
     let rates = bandwidths(&snapshot.tracks);
     let mut periods = Vec::new();
-    for &(era, start) in &snapshot.eras {
+    for &Era { number: era, start: from, shift } in &snapshot.eras {
         let rows: Vec<&Row> = snapshot.rows.iter().filter(|r| r.era == era).collect();
         let Some(end) = rows.last().map(|r| r.end) else { continue };
         let representations: Vec<_> = snapshot
@@ -158,8 +164,13 @@ fn periods<'a>(snapshot: &'a Snapshot, mpd: &ObjectKey) -> Vec<Period<'a>> {
             .filter_map(|(track, (facts, &bandwidth))| representation(&facts.name, bandwidth, track, &rows, mpd))
             .collect();
         if !representations.is_empty() {
-            periods.push(Period { era, start, from: start, until: end, representations });
+            periods.push(Period { era, start: from + shift, from, until: end, representations });
         }
+    }
+    // Dates that were ahead of the wall clock came nearer to it: what is too much of the Period before is not played.
+    for i in 1..periods.len() {
+        let room = periods[i].start - periods[i - 1].start;
+        periods[i - 1].until = periods[i - 1].until.min(periods[i - 1].from + room);
     }
     periods
 }

@@ -241,7 +241,7 @@ fn gap(out: &mut String, snapshot: &Snapshot, row: &Row, address: &str) {
 }
 
 /// EXT-X-PROGRAM-DATE-TIME (RFC 8216bis, 4.4.4.6) of every segment: the cut's wall clock, so that all tracks say the same
-/// and players can align them by it.
+/// and players can align them by it. Within a run it steps by the segment's length, give or take a hundredth ([`dating`](crate::logic::dating)).
 fn date(out: &mut String, snapshot: &Snapshot, row: &Row) {
-    line!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", snapshot.anchor.plus(row.start));
+    line!(out, "#EXT-X-PROGRAM-DATE-TIME:{}", row.date(snapshot.anchor));
 }

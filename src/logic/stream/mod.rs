@@ -27,6 +27,7 @@ pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
+use super::dating::Dating;
 use super::encoding::{Command, Encoding};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
@@ -109,6 +110,9 @@ pub struct Past {
     pub from: playlist::Continuation,
 }
 
+/// No row of playlists waits longer than this for a source of few pictures a second: twice the longest segment of rules.md 3 is what players bear.
+const MAX_SLACK: MediaTime = MediaTime::from_secs(5);
+
 /// Units held until the tracks are decided: 10 s (`long-segments` waits so long) at 240 fps.
 const MAX_PROBING: usize = 2400;
 
@@ -189,7 +193,9 @@ pub struct Stream {
     early: Vec<(usize, Sample)>,
     early_formats: Vec<(usize, VideoFormat)>,
     decision: Option<Decision>,
-    anchor: Option<UnixMillis>,
+    dating: Dating,
+    /// When audio came first, of a publisher whose tracks are not known yet.
+    heard: Option<UnixMillis>,
     tracks: Vec<TrackState>,
     sound: Sound,
     captions: Captions,
@@ -235,7 +241,8 @@ impl Stream {
             early: Vec::new(),
             early_formats: Vec::new(),
             decision: None,
-            anchor: None,
+            dating: Dating::default(),
+            heard: None,
             tracks: Vec::new(),
             sound: Sound::default(),
             captions: Captions::default(),
@@ -271,7 +278,8 @@ impl Stream {
             end: announced.end,
         };
         self.timeline = Timeline::resumed(self.setup.timeline.clone(), &past);
-        self.anchor = Some(announced.anchor);
+        let last = self.setup.past.from.rows.last().map(|row| (row.start, row.shift));
+        self.dating = Dating::continued(announced.anchor, last);
         self.adopt_tracks(announced);
         let policy = playlist::Policy {
             target_duration: announced.target_duration,
@@ -314,6 +322,9 @@ impl Stream {
     }
 
     fn take(&mut self, packet: Packet, now: Now) {
+        if matches!(packet, Packet::Video { .. } | Packet::Audio { .. }) && self.decision.is_some() {
+            self.timeline.begin_at(self.elapsed(now));
+        }
         match packet {
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
@@ -336,6 +347,7 @@ impl Stream {
                 self.warn("audio frame dropped: longer than AAC allows".into())
             }
             Packet::Audio { time, data } => {
+                self.heard.get_or_insert(now.wall);
                 let events = self.timeline.audio(time, data, now.mono);
                 self.handle(events, now);
             }
@@ -343,6 +355,16 @@ impl Stream {
             Packet::Unpublish => self.left(true, now),
         }
         self.place_cues();
+        self.set_dates(now);
+    }
+
+    /// Dates that are too far off for too long are set anew at the next cut (rules.md 11).
+    fn set_dates(&mut self, now: Now) {
+        if let Some(off) = self.dating.judge(now.mono, now.wall) {
+            let (side, off) = if off.is_negative() { ("ahead of", MediaTime::ZERO - off) } else { ("behind", off) };
+            self.warn(format!("dates were {off} s {side} the wall clock, and are set anew"));
+            self.timeline.request_discontinuity();
+        }
     }
 
     fn video_config(&mut self, avcc: &Bytes, now: Now) {
@@ -400,18 +422,19 @@ impl Stream {
 
     fn resume(&mut self, now: Now) {
         self.timeline.resume(self.elapsed(now));
+        self.dating.resumed();
         self.facts.resumed();
         self.watch_anew();
     }
 
     /// Media time of the wall clock.
     fn elapsed(&self, now: Now) -> MediaTime {
-        self.anchor.map_or(MediaTime::ZERO, |anchor| now.wall.since(anchor))
+        self.dating.elapsed(now.wall)
     }
 
     /// The publisher left before anything was decided: nothing of its first try is used.
     fn begin_anew(&mut self) {
-        self.anchor = None;
+        (self.dating, self.heard) = (Dating::default(), None);
         self.probing.clear();
         self.probing_bytes = 0;
         self.early.clear();
@@ -550,14 +573,14 @@ impl Stream {
         if needed {
             self.warn(format!("codec process lost: {reason}"));
             self.encoder_lost(reason, unable);
-            // What comes back must have the old parameter sets, or ask for a discontinuity.
-            self.run_from = None;
             self.after_death(now);
         }
         self.settle(now);
     }
 
     fn after_death(&mut self, now: Now) {
+        // What comes back must have the old parameter sets, or ask for a discontinuity.
+        self.run_from = None;
         for track in self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_))) {
             track.packager.restart();
         }
@@ -605,7 +628,7 @@ impl Stream {
     }
 
     fn started(&mut self, format: VideoFormat, now: Now) {
-        self.anchor.get_or_insert(now.wall);
+        self.dating.begin(now.wall);
         if !self.setup.timeline.can_encode {
             return;
         }
@@ -650,7 +673,11 @@ impl Stream {
     }
 
     fn decided(&mut self, decision: Decision, now: Now) {
-        let anchor = *self.anchor.get_or_insert(now.wall);
+        // Of a stream without video, the first frame has waited until that was known.
+        let began = self.heard.filter(|_| decision.video.is_none()).unwrap_or(now.wall);
+        self.dating.begin(began);
+        self.dating.settle(now.mono, now.wall);
+        let anchor = self.dating.anchor().unwrap_or(began);
         let rungs = decision.video.as_ref().map(|video| self.plan(video, decision.passthrough)).unwrap_or_default();
         if rungs.is_empty() && decision.video.is_some() && !decision.passthrough {
             let smallest = self.setup.encoders.smallest;
@@ -706,14 +733,18 @@ impl Stream {
     fn cut(&mut self, cut: &Cut, now: Now) {
         let Some(window) = &mut self.window else { return };
         let end = cut.hole_from.unwrap_or(cut.start);
+        let slack = self.encoding.as_ref().map_or(MediaTime::ZERO, Encoding::slack) + cut.early;
+        window.allow(slack.min(MAX_SLACK).positive());
         window.close(end, now.mono);
+        let shift = self.dating.row(cut.start, cut.discontinuity, now.mono, now.wall);
+        window.shift(shift);
         if !window.open(cut.number, cut.start, cut.discontinuity, now.mono) {
             self.warn(format!("segment number {} out of order", cut.number));
             return;
         }
         if let Some(j) = &mut self.recorder.journal {
             j.close(end);
-            j.open(cut.number, cut.start, cut.discontinuity);
+            j.open(cut.number, cut.start, shift, cut.discontinuity);
         }
         self.captions.cut(cut);
         if cut.discontinuity {
@@ -751,6 +782,7 @@ impl Stream {
     }
 
     fn unit(&mut self, unit: VideoUnit, cut: bool, now: Now) {
+        self.dating.observe(unit.dts, unit.pts, now.mono);
         self.facts.unit(unit.pts, unit.dts, unit.idr, unit.data.len(), now.mono);
         self.lift_captions(&unit);
         let keep_from = self.keep_from(unit.pts);

@@ -63,7 +63,7 @@ impl Stream {
         let Some(window) = &self.window else { return };
         let ours = !self.fenced && !self.handing_over;
         let closed = self.ended && (self.fenced || (self.handing_over && window.is_settled()) || window.finished());
-        if let (Some(journal), Some(anchor), false) = (&mut self.recorder.journal, self.anchor, self.recorder.closed) {
+        if let (Some(journal), Some(anchor), false) = (&mut self.recorder.journal, self.dating.anchor(), self.recorder.closed) {
             let head = Head {
                 session: &self.setup.session,
                 epoch: self.keys.epoch(),

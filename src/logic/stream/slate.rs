@@ -59,6 +59,7 @@ impl Stream {
             let player = Player::new(Arc::clone(clip), now.mono);
             let configs = player.configs();
             self.timeline.resume_by_slate(self.elapsed(now));
+            self.dating.resumed();
             self.facts.resumed();
             self.pause = Pause::Playing(player);
             self.note("the slate takes the publisher's place".into());

@@ -75,6 +75,9 @@ impl Stream {
 
     /// A frame of the source.
     pub(super) fn audio_unit(&mut self, unit: AudioUnit, now: Now) {
+        if self.tracks.iter().all(|t| t.role == Role::Audio) {
+            self.dating.observe(unit.pts, unit.pts, now.mono);
+        }
         self.facts.audio_unit(unit.pts, unit.data.len(), now.mono);
         let keep_from = self.keep_from(unit.pts);
         if let Some(e) = &mut self.encoding {

@@ -169,7 +169,7 @@ impl Stream {
             id: self.setup.stream.to_string(),
             state,
             session: self.setup.session.to_string(),
-            since: self.anchor.map(|a| a.to_string()),
+            since: self.dating.anchor().map(|a| a.to_string()),
             publisher,
             playback: Playback {
                 hls: format!("/{}", self.keys.index()),

@@ -232,5 +232,6 @@ pub fn plan(clip: &Clip, rungs: &[(u32, u32, bool)]) -> Plan {
         rungs: rungs.iter().map(rung).collect(),
         encoder: Encoder::Software { preset: "ultrafast".into(), threads: 1 },
         decoder_threads: 1,
+        low_delay: false,
     }
 }

@@ -6,7 +6,7 @@ use dash_mpd_core::{MPD, Period, Representation};
 use m3u8_rs::{MasterPlaylist, MediaPlaylist, MediaSegment};
 use weir::logic::model::{Keys, ObjectKey};
 use weir::logic::pathway::Pathways;
-use weir::logic::playlist::{Format, Placed, Slot, Snapshot};
+use weir::logic::playlist::{Era, Format, Placed, Slot, Snapshot};
 use weir::logic::render::{dash, hls};
 use weir::logic::time::{Timescale, UnixMillis, decimal_seconds};
 
@@ -101,7 +101,7 @@ fn check_media(snapshot: &Snapshot, keys: &Keys, track: usize) {
             map = Some(resolve(&base, &m.uri));
         }
         let date = segment.program_date_time.unwrap().timestamp_millis();
-        assert_eq!(date, snapshot.anchor.plus(row.start).0);
+        assert_eq!(date, row.date(snapshot.anchor).0);
         assert!(segment.duration.round() <= snapshot.target_duration as f32, "{}", segment.duration);
         let uri = resolve(&base, &segment.uri);
         match &row.slots[track] {
@@ -166,7 +166,7 @@ fn check_mpd(snapshot: &Snapshot, keys: &Keys) {
     let own =
         |track: usize, placed: &&Placed| placed.key.as_str().rsplit('/').nth(1) == Some(snapshot.tracks[track].name.as_str());
     let mut expected = Vec::new();
-    for &(era, _) in &snapshot.eras {
+    for &Era { number: era, .. } in &snapshot.eras {
         for (i, track) in snapshot.tracks.iter().enumerate() {
             let rows = snapshot.rows.iter().filter(|r| r.era == era);
             let media = rows.filter_map(|r| match &r.slots[i] {
@@ -205,7 +205,7 @@ fn check_periods(snapshot: &Snapshot, mpd: &MPD) {
         let open = !snapshot.ended && i + 1 == mpd.periods.len();
         assert_eq!(period.duration.is_none(), open, "only the last Period of a live MPD is open");
         before = start + period.duration.unwrap_or_default();
-        let known = snapshot.eras.iter().any(|(era, _)| period.id.as_deref() == Some(era.to_string().as_str()));
+        let known = snapshot.eras.iter().any(|era| period.id.as_deref() == Some(era.number.to_string().as_str()));
         assert!(known);
         assert!(period.adaptations.iter().all(|a| !a.representations.is_empty()));
     }

@@ -91,7 +91,7 @@ impl Clip {
 
     /// The flash, then bit i of the frame's number as block i: black ground, a white box where the bit is set.
     fn marks(&self) -> String {
-        let (first, last) = (self.fps / 2, self.fps / 2 + self.fps / 10 - 1);
+        let (first, last) = (self.fps / 2, self.fps / 2 + (self.fps / 10).max(1) - 1);
         let white = "color=white:t=fill:enable=";
         let flash = format!("drawbox={white}'between(mod(n\\,{})\\,{first}\\,{last})'", self.fps);
         let ground = format!("drawbox=x=0:y=0:w=iw*{COUNTER_BITS}/32:h=ih/18:color=black:t=fill");

@@ -6,6 +6,7 @@ use crate::logic::publish::Outcome;
 use publisher::{Publisher, STEP, Source, unit};
 use reader::Reader;
 
+mod days;
 mod found;
 mod publisher;
 mod reader;

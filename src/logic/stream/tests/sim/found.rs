@@ -56,7 +56,7 @@ fn a_refused_object_that_is_there_all_the_same_is_deleted() {
 #[test]
 fn a_codec_process_that_gives_what_it_was_not_given_is_replaced() {
     let acts = [Act::Play(601), Act::Lie(3_014_999, false), Act::Play(8000), Act::Lie(3_014_999, true), Act::Play(4000)];
-    let sim = run(session(true), camera(), &acts).unwrap();
+    let sim = run(session(true), Source { fps: 25, gop: 50, ..camera() }, &acts).unwrap();
     assert_eq!(sim.codec.starts, 3);
 }
 
@@ -110,6 +110,16 @@ fn audio_that_jumps_before_the_decision_makes_no_cuts_for_hours() {
     let acts = [Act::Play(500), Act::Jump(0, 90_000_000), Act::Play(7000)];
     let sim = run(session(true), radio, &acts).unwrap();
     assert_eq!(sim.reader.counts().values().copied().collect::<Vec<_>>(), [4]);
+}
+
+/// The first frame behind a hole stood almost half a second behind the grid, and the segment before it was longer than the target duration.
+#[test]
+fn an_audio_stream_with_a_hole_at_a_cut_has_no_long_segment() {
+    let radio = Source { record: None, ..camera() };
+    let mut acts = vec![Act::Play(2000), Act::Reconnect(false, 0, camera())];
+    acts.extend([4774, 3256, 3318, 3596, 4802, 5215].map(Act::Play));
+    acts.extend([Act::Pause(5377, true), Act::Play(256)]);
+    run(session(true), radio, &acts).unwrap();
 }
 
 /// Ten seconds that come at once are no outage: rows were skipped before the encoders had their time for them.

@@ -186,6 +186,8 @@ impl Reader {
                 // Dates are those of cuts, lengths of audio are within a frame of them (128 ms at 8 kHz).
                 let off = (e.date - b.date) * 1000 - b.length;
                 let most = if name.ends_with("audio.m3u8") { 130_000 } else { 1000 };
+                // And they follow the wall clock by a hundredth of a row (rules.md 11).
+                let most = most + b.length / 100;
                 hold!(off.abs() <= most, "{name}: date of {number} is {off} us off");
             }
         }
@@ -255,7 +257,7 @@ impl Reader {
                 let listed =
                     &self.tracks.get(&format!("live/local/demo/{name}.m3u8")).ok_or(format!("{name}: no playlist"))?.entries;
                 let media = attribute(&r, "media").ok_or("no media")?;
-                let mut t = 0;
+                let (mut t, mut last) = (0, None::<(i64, i64)>);
                 for s in r.split("<S ").skip(1) {
                     let s = format!(" {}", s.split("/>").next().unwrap());
                     let n = |n: &str| attribute(&s, n).map(|n| n.parse::<i64>().unwrap());
@@ -279,7 +281,15 @@ impl Reader {
                             ("audio", true) => 1024 * 1_000_000 / scale + 61_100,
                             _ => 1100,
                         };
-                        hold!((-1100..=most).contains(&off), "{key} is shown {off} us off its date");
+                        // Within a Period time runs as the media does, and dates follow the wall clock (rules.md 11).
+                        let begins = t == offset;
+                        let (least, most) = if begins { (-1100, most) } else { (-501_100, most + 500_000) };
+                        hold!((least..=most).contains(&off), "{key} is shown {off} us off its date");
+                        if let Some((before, date)) = last.replace((off, e.date)) {
+                            // Both dates are written to the millisecond.
+                            let most = (e.date - date) * 10 + if name == "audio" { 2 * 130_000 } else { 2500 };
+                            hold!((off - before).abs() <= most, "{key}: {off} us off its date, {before} before");
+                        }
                         t += d;
                     }
                 }
