@@ -7,7 +7,7 @@ use crate::harness::manifest;
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::worker::{SMALL_LADDER, Worker};
-use crate::harness::{alone, until};
+use crate::harness::{alone, tools, until};
 
 const CLIP: Clip = Clip { seconds: 8, ..SMALL };
 
@@ -79,7 +79,8 @@ fn players_do_not_mind_dates_that_move() {
     let _machine = alone();
     for pace in ["1.01", "0.99"] {
         let worker = Worker::start(&["--ladder", SMALL_LADDER]);
-        let publisher = Publisher::paced(&file, pace, &worker, "anna");
+        let input = ["-readrate", pace, "-i", tools::text(&file)];
+        let publisher = Publisher::run(&input, &["-c", "copy"], &worker, "anna");
         players::segments(&worker, "anna", 5);
         // Of pictures that two Periods have a place for, half a second's are left out: the counter jumps there.
         let options = ["--live", "--seconds", "45", "--resets", "2"];

@@ -9,7 +9,7 @@ use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::Seen;
 use crate::harness::worker::{SMALL_LADDER, Worker};
-use crate::harness::{alone, until};
+use crate::harness::{alone, tools, until};
 
 const TEN_MINUTES: u64 = 600;
 
@@ -60,7 +60,8 @@ fn a_long_stream_leaves_nothing_behind() {
     let before = look(worker.pid());
     let length = seconds.to_string();
     let options = ["-c", "copy", "-t", &length];
-    let publisher = Publisher::looped(&file, &options, &worker, "anna");
+    let input = ["-re", "-stream_loop", "-1", "-i", tools::text(&file)];
+    let publisher = Publisher::run(&input, &options, &worker, "anna");
     let began = Instant::now();
     let mut looks = Vec::new();
     let mut last = None;

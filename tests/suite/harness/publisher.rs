@@ -29,17 +29,8 @@ impl Publisher {
         Self::run(&inputs, options, worker, key)
     }
 
-    /// Pushes a file by a clock that does so many of its seconds in one.
-    pub fn paced(clip: &Path, pace: &str, worker: &Worker, key: &str) -> Self {
-        Self::run(&["-readrate", pace, "-i", tools::text(clip)], &["-c", "copy"], worker, key)
-    }
-
-    /// Pushes the file again and again, until one of the options ends it.
-    pub fn looped(clip: &Path, options: &[&str], worker: &Worker, key: &str) -> Self {
-        Self::run(&["-re", "-stream_loop", "-1", "-i", tools::text(clip)], options, worker, key)
-    }
-
-    fn run(inputs: &[&str], options: &[&str], worker: &Worker, key: &str) -> Self {
+    /// Pushes what ffmpeg reads and makes by these arguments.
+    pub fn run(inputs: &[&str], options: &[&str], worker: &Worker, key: &str) -> Self {
         let started = Instant::now();
         let mut child = Command::new("ffmpeg")
             .args(["-hide_banner", "-nostdin", "-v", "warning"])
