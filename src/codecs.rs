@@ -1,9 +1,26 @@
-//! Codec processes in store: a few stand ready past GStreamer's start, so that a new stream does not wait (rules.md 25).
+//! Codec processes in store: a few stand ready past GStreamer's start, and on a GPU past its trial, so that a new stream does not wait (rules.md 25).
+//! Streams are placed on devices here, and share processes where that is set (rules.md 23).
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::ops::{Deref, DerefMut};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
 
-use crate::link::process::{Error, Process, Spawner};
+use crate::link::host::{Host, Seat};
+use crate::link::process::{Error, Spawner};
+use crate::logic::placement::{self, Device};
+
+/// How many processes there are, and where.
+#[derive(Debug, Clone)]
+pub struct Settings {
+    /// Processes that stand ready on each device.
+    pub warm: usize,
+    /// Streams that may share a process.
+    pub streams_per_codec: usize,
+    /// The GPUs. None: the processes use whatever this machine has.
+    pub devices: Vec<Device>,
+}
 
 /// The pool. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -15,20 +32,73 @@ pub struct Codecs {
 struct Shared {
     spawner: Spawner,
     warm: usize,
-    ready: Mutex<VecDeque<Process>>,
-    /// Refills one at a time: processes that start together load the same plugins from the same disk.
+    room: usize,
+    slots: Mutex<Vec<Slot>>,
+    /// Refills one at a time: processes that start together load the same plugins from the same disk, and open the same device.
     filling: tokio::sync::Mutex<()>,
+    hits: AtomicU64,
+    misses: AtomicU64,
+}
+
+/// One device.
+#[derive(Debug)]
+struct Slot {
+    device: Device,
+    /// Macroblocks per second.
+    placed: u64,
+    ready: VecDeque<(Instant, Arc<Host>)>,
+    /// Processes with streams, which may have room for another.
+    shared: Vec<Weak<Host>>,
+}
+
+/// The pool as metrics see it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Store {
+    /// Processes that stand ready.
+    pub ready: usize,
+    /// For how long the oldest of them does.
+    pub oldest: Duration,
+    /// Streams that found a process ready.
+    pub hits: u64,
+    /// Streams that waited for one to start.
+    pub misses: u64,
 }
 
 impl Codecs {
-    /// A pool that keeps `warm` processes ready, once [`Codecs::fill`] was called.
-    pub fn new(spawner: Spawner, warm: usize) -> Self {
-        let ready = Mutex::new(VecDeque::new());
-        Self { shared: Arc::new(Shared { spawner, warm, ready, filling: tokio::sync::Mutex::new(()) }) }
+    /// A pool that keeps processes ready, once [`Codecs::fill`] was called.
+    pub fn new(spawner: Spawner, settings: Settings) -> Self {
+        let mut devices = settings.devices;
+        if devices.is_empty() {
+            devices.push(Device { name: String::new(), engines: 1, usable: true });
+        }
+        let slot = |device| Slot { device, placed: 0, ready: VecDeque::new(), shared: Vec::new() };
+        Self {
+            shared: Arc::new(Shared {
+                spawner,
+                warm: settings.warm,
+                room: settings.streams_per_codec,
+                slots: Mutex::new(devices.into_iter().map(slot).collect()),
+                filling: tokio::sync::Mutex::new(()),
+                hits: AtomicU64::new(0),
+                misses: AtomicU64::new(0),
+            }),
+        }
     }
 
-    fn pop(&self) -> Option<Process> {
-        self.shared.ready.lock().unwrap_or_else(PoisonError::into_inner).pop_front()
+    fn slots(&self) -> MutexGuard<'_, Vec<Slot>> {
+        self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Which devices work now, by their names; one that is not mentioned stays as it was. Streams that are on a lost one find out by themselves.
+    pub fn devices_are(&self, devices: &[Device]) {
+        for slot in &mut *self.slots() {
+            if let Some(now) = devices.iter().find(|d| d.name == slot.device.name) {
+                slot.device.usable = now.usable;
+                if !now.usable {
+                    slot.ready.clear();
+                }
+            }
+        }
     }
 
     /// Brings the pool up to its size in the background.
@@ -36,13 +106,14 @@ impl Codecs {
         let pool = self.clone();
         tokio::spawn(async move {
             let _one_at_a_time = pool.shared.filling.lock().await;
-            loop {
-                let have = pool.shared.ready.lock().unwrap_or_else(PoisonError::into_inner).len();
-                if have >= pool.shared.warm {
-                    return;
-                }
-                match pool.shared.spawner.spawn().await {
-                    Ok(process) => pool.shared.ready.lock().unwrap_or_else(PoisonError::into_inner).push_back(process),
+            while let Some((index, device)) = pool.lacking() {
+                match pool.shared.spawner.spawn(device).await {
+                    Ok(process) => {
+                        let host = Host::new(process, pool.shared.room);
+                        if let Some(slot) = pool.slots().get_mut(index) {
+                            slot.ready.push_back((Instant::now(), host));
+                        }
+                    }
                     Err(error) => {
                         tracing::warn!(%error, "no warm codec process");
                         return;
@@ -52,16 +123,121 @@ impl Codecs {
         });
     }
 
-    /// A ready process, or a new one.
+    /// The next device that has too few processes ready.
+    fn lacking(&self) -> Option<(usize, Option<Arc<str>>)> {
+        let mut slots = self.slots();
+        slots.iter_mut().for_each(|slot| slot.ready.retain(|(_, host)| host.has_room()));
+        let lacks = |slot: &&Slot| slot.device.usable && slot.ready.len() < self.shared.warm;
+        let index = slots.iter().position(|slot| lacks(&slot))?;
+        Some((index, slots[index].name()))
+    }
+
+    /// A place for a stream that asks `load` macroblocks per second of its encoders: in a process that has room, in a ready one, or in a new one.
     ///
     /// # Errors
-    /// [`Error`] when none can be started.
-    pub async fn take(&self) -> Result<Process, Error> {
-        let ready = self.pop();
+    /// [`Error`] when no process can be started. It is not tried again here: who waits for it does that.
+    pub async fn take(&self, load: u64) -> Result<Place, Error> {
+        let (index, device, seat) = {
+            let mut slots = self.slots();
+            let devices: Vec<Device> = slots.iter().map(|s| s.device.clone()).collect();
+            let placed: Vec<u64> = slots.iter().map(|s| s.placed).collect();
+            let index = placement::choose(&devices, &placed).ok_or(Error::NoDevice)?;
+            let slot = &mut slots[index];
+            slot.placed = slot.placed.saturating_add(load);
+            (index, slot.name(), slot.sit())
+        };
+        // From here on: whatever fails gives the work back.
+        let lease = Lease { pool: self.clone(), index, load };
         self.fill();
-        match ready {
-            Some(process) if process.is_alive() => Ok(process),
-            _ => self.shared.spawner.spawn().await,
+        if let Some(seat) = seat {
+            self.shared.hits.fetch_add(1, Ordering::Relaxed);
+            return Ok(Place { seat, _lease: lease });
         }
+        self.shared.misses.fetch_add(1, Ordering::Relaxed);
+        let host = Host::new(self.shared.spawner.spawn(device).await?, self.shared.room);
+        let seat = host.sit().ok_or(Error::Left)?;
+        if let Some(slot) = self.slots().get_mut(index) {
+            slot.shared.push(Arc::downgrade(&host));
+        }
+        Ok(Place { seat, _lease: lease })
+    }
+
+    /// For metrics.
+    pub fn store(&self) -> Store {
+        let slots = self.slots();
+        let ready = || slots.iter().flat_map(|s| &s.ready);
+        Store {
+            ready: ready().count(),
+            oldest: ready().map(|(since, _)| since.elapsed()).max().unwrap_or_default(),
+            hits: self.shared.hits.load(Ordering::Relaxed),
+            misses: self.shared.misses.load(Ordering::Relaxed),
+        }
+    }
+}
+
+impl Slot {
+    /// By what a process is told of its device.
+    fn name(&self) -> Option<Arc<str>> {
+        Some(self.device.name.as_str()).filter(|name| !name.is_empty()).map(Into::into)
+    }
+
+    /// A seat in the fullest process that has room, else in one that stands ready.
+    fn sit(&mut self) -> Option<Seat> {
+        self.shared.retain(|host| host.strong_count() > 0);
+        let mut hosts: Vec<Arc<Host>> = self.shared.iter().filter_map(Weak::upgrade).filter(|h| h.has_room()).collect();
+        hosts.sort_by_key(|host| std::cmp::Reverse(host.streams()));
+        if let Some(seat) = hosts.iter().find_map(Host::sit) {
+            return Some(seat);
+        }
+        while let Some((_, host)) = self.ready.pop_front() {
+            if let Some(seat) = host.sit() {
+                self.shared.push(Arc::downgrade(&host));
+                return Some(seat);
+            }
+        }
+        None
+    }
+}
+
+/// The work of one stream on one device, until it is dropped.
+#[derive(Debug)]
+struct Lease {
+    pool: Codecs,
+    index: usize,
+    load: u64,
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        if let Some(slot) = self.pool.slots().get_mut(self.index) {
+            slot.placed = slot.placed.saturating_sub(self.load);
+        }
+    }
+}
+
+/// A stream's place in a codec process on a device.
+#[derive(Debug)]
+pub struct Place {
+    seat: Seat,
+    _lease: Lease,
+}
+
+impl Place {
+    /// The process cannot be trusted any more: ends it now, for its other streams too.
+    pub fn kill(self) {
+        self.seat.kill();
+    }
+}
+
+impl Deref for Place {
+    type Target = Seat;
+    fn deref(&self) -> &Seat {
+        &self.seat
+    }
+}
+
+impl DerefMut for Place {
+    fn deref_mut(&mut self) -> &mut Seat {
+        &mut self.seat
     }
 }

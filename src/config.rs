@@ -11,7 +11,7 @@ use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
-use crate::logic::recipe::DEFAULT_LADDER;
+use crate::logic::recipe::{Class, DEFAULT_LADDER};
 use crate::logic::timeline::LongGop;
 use crate::store::Endpoint;
 
@@ -94,6 +94,8 @@ pub struct Config {
     pub slate: SlateSettings,
     /// Software encoders.
     pub software: Software,
+    /// NVIDIA's encoders.
+    pub nvidia: Nvidia,
     /// How loud the audio is made.
     pub loudness: LoudnessSettings,
     /// Codec processes.
@@ -168,6 +170,18 @@ pub struct Software {
     pub decoder_threads: u8,
 }
 
+/// Settings of NVIDIA's encoders.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct Nvidia {
+    /// `dense`, `normal` or `premium`: how much work is put into a picture. Default `dense`.
+    pub class: Class,
+    /// Sources that the GPU cannot decode (interlaced, 10-bit, 4:2:2) are decoded on the CPU, not refused. Default no.
+    pub allow_cpu_decode: bool,
+    /// Files and folders that codec processes may read and write besides those that the driver usually needs. Default none.
+    pub paths: Vec<PathBuf>,
+}
+
 /// Loudness.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
@@ -189,11 +203,28 @@ impl LoudnessSettings {
 pub struct Codec {
     /// The program. Empty: `weir-codec` beside `weir`.
     pub program: PathBuf,
-    /// Processes that stand ready. Default 1 (3 on a GPU, where starting takes seconds).
-    pub warm: u32,
-    /// Resident memory over which a process is ended, MiB. Default 1536: a four-rung 1080p ladder peaks at 610.
+    /// Processes that stand ready, 0 to 64. Default -1: 1 with x264, and 3 on a GPU, where starting takes seconds.
+    pub warm: i32,
+    /// Streams that share a process, 1 to 64. Default 1: one that dies costs one stream's rungs.
+    pub streams_per_codec: u32,
+    /// Seconds that a process is given to start. Default 30: a GPU's driver that is loaded cold takes several.
+    pub start_deadline: u32,
+    /// Resident memory over which a process is ended, MiB for each stream that it may have. Default 1536: a four-rung 1080p ladder peaks at 610.
     pub memory_mib: u32,
 }
+
+impl Codec {
+    /// Processes that stand ready.
+    pub fn warm(&self, on_gpu: bool) -> usize {
+        usize::try_from(self.warm).unwrap_or(if on_gpu { WARM_ON_GPU } else { WARM })
+    }
+}
+
+/// x264 starts in a few hundred milliseconds; one process spares even those.
+const WARM: usize = 1;
+
+/// CUDA, the plugin's probes and a first session take seconds (the probes alone 1.6 s); three streams may begin at once (rules.md 25).
+const WARM_ON_GPU: usize = 3;
 
 /// How the GPUs are watched (rules.md 26).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -304,6 +335,7 @@ impl Default for Config {
             spool: SpoolSettings::default(),
             slate: SlateSettings::default(),
             software: Software::default(),
+            nvidia: Nvidia::default(),
             loudness: LoudnessSettings::default(),
             codec: Codec::default(),
             gpu: Gpu::default(),
@@ -321,7 +353,7 @@ impl Default for Software {
 
 impl Default for Codec {
     fn default() -> Self {
-        Self { program: PathBuf::new(), warm: 1, memory_mib: 1536 }
+        Self { program: PathBuf::new(), warm: -1, streams_per_codec: 1, start_deadline: 30, memory_mib: 1536 }
     }
 }
 
@@ -499,7 +531,11 @@ impl Config {
         range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;
         range("max_streams", self.max_streams, 1, 10_000)?;
         range("spool.limit_mib", self.spool.limit_mib, 1, u32::MAX)?;
-        range("codec.warm", self.codec.warm, 0, 64)?;
+        if !(-1..=64).contains(&self.codec.warm) {
+            return Err(Error::Value(format!("codec.warm is {}, must be -1 to 64", self.codec.warm)));
+        }
+        range("codec.start_deadline", self.codec.start_deadline, 1, 300)?;
+        range("codec.streams_per_codec", self.codec.streams_per_codec, 1, 64)?;
         range("gpu.interval_ms", self.gpu.interval_ms, 100, 60_000)?;
         range("gpu.reading_deadline_ms", self.gpu.reading_deadline_ms, 100, 60_000)?;
         range("gpu.probe_deadline_ms", self.gpu.probe_deadline_ms, 100, 600_000)?;

@@ -1,8 +1,9 @@
 //! The verbs. Opens what the library needs, in the order in which failures have their exit codes.
 
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
@@ -11,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 
 use weir::backfill::backfill;
 use weir::clock::Clock;
-use weir::codecs::Codecs;
+use weir::codecs::{self, Codecs};
 use weir::config::{self, Config, OnPause, Open, SpoolFull};
 use weir::gpu;
 use weir::ingest::{auth, rtmp};
@@ -19,6 +20,7 @@ use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::Encoder;
 use weir::logic::model::Replicate;
+use weir::logic::placement;
 use weir::logic::slate::Clip;
 use weir::push;
 use weir::replication::Replication;
@@ -141,7 +143,16 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
     let watched = survey.filter(|s| !s.probe.devices.is_empty() || !s.reading.devices.is_empty());
     let watcher = watched.map(|s| gpu::Watcher::start(gpu, s)).transpose().map_err(|e| Fatal::new(1, e))?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|e| Fatal::new(1, e))?;
-    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, Options { program, registry, memory_limit: 0 }))
+    let streams = config.codec.streams_per_codec;
+    let options = Options {
+        program,
+        registry,
+        memory_limit: (u64::from(config.codec.memory_mib) << 20) * u64::from(streams),
+        start_deadline: Duration::from_secs(config.codec.start_deadline.into()),
+        gpu: encoder.name == "nvidia",
+        device_paths: config.nvidia.paths.clone(),
+    };
+    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, options))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -150,7 +161,28 @@ fn registry_path(config: &Config) -> Option<PathBuf> {
         .and_then(|()| std::fs::canonicalize(&config.state_dir))
         .inspect_err(|e| tracing::warn!("state folder {}: {e}", config.state_dir.display()))
         .ok()
-        .map(|dir| dir.join("gstreamer-registry.bin"))
+        .map(|dir| fresh_registry(&dir))
+}
+
+fn seen_devices(uuids: &[String], watcher: &gpu::Watcher) -> Vec<placement::Device> {
+    let seen = watcher.seen();
+    placement::devices(uuids, &seen.survey.probe, &seen.reading)
+}
+
+/// A registry of an earlier start says which elements there were then: it does not notice that a driver has come, gone or changed since.
+fn fresh_registry(dir: &Path) -> PathBuf {
+    const PREFIX: &str = "gstreamer-registry-";
+    let own = std::process::id();
+    for entry in std::fs::read_dir(dir).into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let Some(pid) = name.strip_prefix(PREFIX).and_then(|n| n.strip_suffix(".bin")?.parse::<u32>().ok()) else { continue };
+        // Another worker's, if that one runs; in containers every worker has the same process id.
+        if pid == own || !Path::new(&format!("/proc/{pid}")).exists() {
+            // What stays is overwritten, or nobody's.
+            let _ = std::fs::remove_file(entry.path());
+        }
+    }
+    dir.join(format!("{PREFIX}{own}.bin"))
 }
 
 /// A stream holds about six descriptors; the usual soft limit of 1024 is for programs that use select(2).
@@ -239,8 +271,15 @@ async fn serve(
     let codecs = match encoder.name {
         "none" => None,
         _ => {
-            let options = Options { memory_limit: u64::from(config.codec.memory_mib) << 20, ..options };
-            let pool = Codecs::new(Spawner::new(options).map_err(|e| Fatal::new(1, e))?, config.codec.warm as usize);
+            let settings = codecs::Settings {
+                warm: config.codec.warm(options.gpu),
+                streams_per_codec: config.codec.streams_per_codec as usize,
+                devices: match &gpu {
+                    Some(watcher) => seen_devices(&encoder.devices, watcher),
+                    None => Vec::new(),
+                },
+            };
+            let pool = Codecs::new(Spawner::new(options).map_err(|e| Fatal::new(1, e))?, settings);
             pool.fill();
             Some(pool)
         }
@@ -259,7 +298,10 @@ async fn serve(
         janitor: Janitor::start(Arc::clone(&store)),
         store,
         codecs,
-        encoder: Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+        encoder: match encoder.name {
+            "nvidia" => Encoder::Nvidia { class: config.nvidia.class, allow_cpu_decode: config.nvidia.allow_cpu_decode },
+            _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+        },
         decoder_threads: config.software.decoder_threads,
     };
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
@@ -269,6 +311,7 @@ async fn serve(
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
+    tokio::spawn(Arc::clone(&worker).follow_devices());
     if let Some(replication) = replication {
         tokio::spawn(replication.follow(Arc::clone(&worker.context.store)));
     }

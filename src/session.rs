@@ -15,14 +15,15 @@ use tokio::sync::{Mutex, mpsc, oneshot};
 
 use crate::claim::{ClaimError, Claimant, Claimed, claim, claim_abandoned};
 use crate::clock::Clock;
-use crate::codecs::Codecs;
+use crate::codecs::{Codecs, Place};
 use crate::ingest::{Line, Packet, Refusal};
 use crate::janitor::Janitor;
-use crate::link::process::{Event, Process};
+use crate::link::process::Event;
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::pace::Reading;
+use crate::logic::placement;
 use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
@@ -116,7 +117,7 @@ struct Shell {
     stream: Stream,
     publisher: Option<Publisher>,
     last_packet: Duration,
-    codec: Option<Process>,
+    codec: Option<Place>,
     /// Messages for a codec process that is being started.
     starting: bool,
     queued: VecDeque<(ToCodec, Bytes)>,
@@ -206,6 +207,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                     shell.queued.clear();
                     shell.starting = true;
                     starts.clear();
+                    let load = placement::load(&rungs);
                     if let Some(source) = source {
                         let plan = Plan {
                             source,
@@ -216,7 +218,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }
-                    starts.push(start(shell.context.codecs.clone()));
+                    starts.push(start(shell.context.codecs.clone(), load));
                 }
                 Output::Codec(command) => shell.command(command),
                 Output::Keep(put) => keeps.extend(shell.keep(put)),
@@ -271,16 +273,16 @@ async fn next_packet(publisher: &mut Option<Publisher>) -> Option<Packet> {
     }
 }
 
-async fn next_event(codec: &mut Option<Process>) -> Event {
+async fn next_event(codec: &mut Option<Place>) -> Event {
     match codec {
         Some(c) => c.event().await,
         None => pending().await,
     }
 }
 
-async fn start(codecs: Option<Codecs>) -> Result<Process, String> {
+async fn start(codecs: Option<Codecs>, load: u64) -> Result<Place, String> {
     match codecs {
-        Some(codecs) => codecs.take().await.map_err(|e| e.to_string()),
+        Some(codecs) => codecs.take(load).await.map_err(|e| e.to_string()),
         None => Err("there are no codec processes here".into()),
     }
 }
@@ -381,11 +383,13 @@ impl Shell {
             Command::StartAudio(plan) => self.send(ToCodec::StartAudio { stream: 0, plan: Box::new(plan) }, Bytes::new()),
             Command::FeedAudio(unit) => self.send(ToCodec::Audio { stream: 0, pts: unit.pts.0 }, unit.data),
             Command::Drain => self.send(ToCodec::End { stream: 0 }, Bytes::new()),
+            Command::Leave { reason } => {
+                tracing::debug!(stream = %self.id, "codec process left: {reason}");
+                self.leave();
+            }
             Command::Kill { reason } => {
                 tracing::debug!(stream = %self.id, "codec process ended: {reason}");
-                self.codec = None;
-                self.starting = false;
-                self.queued.clear();
+                self.kill();
             }
         }
     }
@@ -396,20 +400,38 @@ impl Shell {
             return;
         }
         let Some(codec) = &self.codec else { return };
-        if let Err(e) = codec.send(&message, &payload) {
+        if let Err(e) = codec.send(message, &payload) {
+            self.kill();
             self.lost(&e);
         }
     }
 
-    fn lost(&mut self, reason: &str) {
+    fn leave(&mut self) {
         self.codec = None;
         self.starting = false;
         self.queued.clear();
+    }
+
+    fn kill(&mut self) {
+        if let Some(codec) = self.codec.take() {
+            codec.kill();
+        }
+        self.leave();
+    }
+
+    fn lost(&mut self, reason: &str) {
+        self.leave();
         let now = self.now();
         self.stream.codec_lost(reason, now);
     }
 
-    fn started(&mut self, started: Result<Process, String>) {
+    fn unable(&mut self, reason: &str) {
+        self.leave();
+        let now = self.now();
+        self.stream.codec_unable(reason, now);
+    }
+
+    fn started(&mut self, started: Result<Place, String>) {
         if !self.starting {
             return;
         }
@@ -422,26 +444,29 @@ impl Shell {
                     self.send(message, payload);
                 }
             }
-            Err(e) => self.lost(&e),
+            Err(e) => self.unable(&e),
         }
     }
 
     fn codec_event(&mut self, event: Event) {
         let now = self.now();
         match event {
-            Event::Message(FromCodec::Unit { stream: 0, rung, pts, idr }, data) => {
+            Event::Message(FromCodec::Unit { rung, pts, idr, .. }, data) => {
                 self.stream.rung_unit(rung.into(), MediaTime(pts), idr, data, now);
             }
-            Event::Message(FromCodec::Config { stream: 0, rung }, avcc) => self.stream.rung_config(rung.into(), &avcc, now),
-            Event::Message(FromCodec::Audio { stream: 0, pts }, data) if is_aac_frame(&data) => {
+            Event::Message(FromCodec::Config { rung, .. }, avcc) => self.stream.rung_config(rung.into(), &avcc, now),
+            Event::Message(FromCodec::Audio { pts, .. }, data) if is_aac_frame(&data) => {
                 self.stream.audio_made(MediaTime(pts), data, now);
             }
-            Event::Message(FromCodec::Loudness { stream: 0, loudness }, _) => self.stream.loudness(loudness),
-            Event::Message(FromCodec::AudioEnded { stream: 0 }, _) => self.stream.audio_given(now),
-            Event::Message(FromCodec::AudioFailed { stream: 0, reason }, _) => self.stream.audio_failed(&reason, now),
-            Event::Message(FromCodec::Ended { stream: 0 }, _) => self.stream.codec_drained(now),
-            Event::Message(FromCodec::Failed { stream: 0, reason }, _) => self.lost(&reason),
-            Event::Message(other, _) => self.lost(&format!("sent what it must not: {other:?}")),
+            Event::Message(FromCodec::Loudness { loudness, .. }, _) => self.stream.loudness(loudness),
+            Event::Message(FromCodec::AudioEnded { .. }, _) => self.stream.audio_given(now),
+            Event::Message(FromCodec::AudioFailed { reason, .. }, _) => self.stream.audio_failed(&reason, now),
+            Event::Message(FromCodec::Ended { .. }, _) => self.stream.codec_drained(now),
+            Event::Message(FromCodec::Failed { reason, .. }, _) => self.unable(&reason),
+            Event::Message(other, _) => {
+                self.kill();
+                self.lost(&format!("sent what it must not: {other:?}"));
+            }
             Event::Gone(reason) => self.lost(&reason),
         }
     }
@@ -488,7 +513,7 @@ impl Shell {
             }
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());
-                let status = self.stream.status(publisher, self.codec.as_ref().map(Process::pid), now);
+                let status = self.stream.status(publisher, self.codec.as_ref().map(|codec| codec.pid()), now);
                 let _ = answer.send(status);
             }
         }

@@ -17,6 +17,7 @@ use crate::logic::encoder_choice::Choice;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
+use crate::logic::placement;
 use crate::logic::slate::Clip;
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
@@ -31,6 +32,9 @@ const PACKETS: usize = 1024;
 
 /// Requests to a session that wait; the page and a few publishers at a time.
 const CONTROLS: usize = 32;
+
+/// As often as the watcher reads by default.
+const DEVICES_EVERY: Duration = Duration::from_secs(1);
 
 /// A session that does not answer within this is busy with a slow disk; the page shows the others.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
@@ -222,6 +226,18 @@ impl Worker {
         self.spawn(session::run(opening, self.context.clone(), publisher, requests));
     }
 
+    /// Keeps new streams off devices that are lost, until the worker drains.
+    pub async fn follow_devices(self: Arc<Self>) {
+        let (Some(watcher), Some(codecs)) = (&self.gpu, &self.context.codecs) else { return };
+        let mut every = tokio::time::interval(DEVICES_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        while !self.is_draining() {
+            every.tick().await;
+            let seen = watcher.seen();
+            codecs.devices_are(&placement::devices(&self.encoder.devices, &seen.survey.probe, &seen.reading));
+        }
+    }
+
     /// Ends abandoned sessions of the region until the worker drains.
     pub async fn reap(self: Arc<Self>) {
         let end_after = Duration::from_secs(self.config.end_after.into());
@@ -294,6 +310,7 @@ impl Worker {
         let pathways = self.pathways.clone();
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
+        let encoders = self.context.encoder.limits();
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -305,6 +322,7 @@ impl Worker {
             window,
             first_row_wait,
             ladder,
+            encoders,
             grace,
             hold,
             utc_timing,

@@ -1,5 +1,6 @@
-//! The supervisor and its codec processes: messages ([`wire`]) and the processes themselves ([`process`]).
+//! The supervisor and its codec processes: messages ([`wire`]) the processes themselves ([`process`]), and the streams' places in them ([`host`]).
 
 pub mod environment;
+pub mod host;
 pub mod process;
 pub mod wire;

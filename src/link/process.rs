@@ -30,6 +30,20 @@ pub enum Error {
         /// Why.
         source: io::Error,
     },
+    /// It cannot encode on its device.
+    #[error("codec process {pid} cannot encode: {reason}")]
+    Unable {
+        /// Its process id.
+        pid: u32,
+        /// What it said.
+        reason: String,
+    },
+    /// None of the GPUs works.
+    #[error("no GPU can be used")]
+    NoDevice,
+    /// It was gone before it got its stream.
+    #[error("the codec process ended as soon as it was there")]
+    Left,
     /// It did not answer, or with the wrong version.
     #[error("codec process {pid}: {reason}")]
     Hello {
@@ -49,10 +63,13 @@ pub struct Options {
     pub registry: Option<PathBuf>,
     /// Resident bytes over which a process is ended.
     pub memory_limit: u64,
+    /// Deadline for its first message. Loading GStreamer's plugins cold takes about a second on a busy machine, opening a GPU several.
+    pub start_deadline: Duration,
+    /// Made ready for a GPU of NVIDIA's.
+    pub gpu: bool,
+    /// Files and folders that a GPU's driver needs besides its usual ones.
+    pub device_paths: Vec<PathBuf>,
 }
-
-/// Deadline for the first message of a process: loading GStreamer's plugins cold takes about a second on a busy machine.
-const HELLO_DEADLINE: Duration = Duration::from_secs(10);
 
 /// Frames that wait for a process to read them: 15 s of 60 fps video with audio at 48 kHz. More means that it does not keep up.
 const QUEUE: usize = 1600;
@@ -68,6 +85,7 @@ const MAX_LINE: usize = 500;
 
 struct Request {
     options: Options,
+    device: Option<Arc<str>>,
     reply: oneshot::Sender<Result<Started, Error>>,
 }
 
@@ -99,27 +117,27 @@ impl Spawner {
         let (requests, inbox) = std_mpsc::channel::<Request>();
         std::thread::Builder::new().name("codec-spawner".into()).spawn(move || {
             while let Ok(request) = inbox.recv() {
-                let _ = request.reply.send(start(&request.options));
+                let _ = request.reply.send(start(&request.options, request.device.as_deref()));
             }
         })?;
         Ok(Self { requests, options })
     }
 
-    /// Starts a process and waits until it is ready.
+    /// Starts a process and waits until it is ready. It sees this `device` only, by CUDA's name for it; `None`: whatever this process sees.
     ///
     /// # Errors
     /// [`Error`].
-    pub async fn spawn(&self) -> Result<Process, Error> {
+    pub async fn spawn(&self, device: Option<Arc<str>>) -> Result<Process, Error> {
         let (reply, answer) = oneshot::channel();
         let gone =
             || Error::Start { program: self.options.program.clone(), source: io::Error::other("spawner thread is gone") };
-        self.requests.send(Request { options: self.options.clone(), reply }).map_err(|_| gone())?;
+        self.requests.send(Request { options: self.options.clone(), device, reply }).map_err(|_| gone())?;
         let started = answer.await.map_err(|_| gone())??;
-        Process::attend(started, self.options.memory_limit).await
+        Process::attend(started, &self.options).await
     }
 }
 
-fn start(options: &Options) -> Result<Started, Error> {
+fn start(options: &Options, device: Option<&str>) -> Result<Started, Error> {
     let failed = |source| Error::Start { program: options.program.clone(), source };
     let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
@@ -128,6 +146,15 @@ fn start(options: &Options) -> Result<Started, Error> {
     if let Some(registry) = &options.registry {
         // Written once at the worker's start: processes that start together must not all scan all plugins (rules.md 25).
         command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");
+    }
+    if options.gpu {
+        command.args(["--encoder", "nvidia"]);
+        for path in &options.device_paths {
+            command.arg("--device-path").arg(path);
+        }
+        if let Some(device) = device {
+            command.env("CUDA_VISIBLE_DEVICES", device);
+        }
     }
     command
         // Ctrl-C in a terminal goes to the whole process group: the supervisor ends its streams first, and for that needs the encoders.
@@ -156,11 +183,20 @@ pub struct Process {
     gstreamer: String,
     frames: mpsc::Sender<BytesMut>,
     events: mpsc::Receiver<Event>,
-    _end: EndOnDrop,
+    end: EndOnDrop,
 }
 
 #[derive(Debug)]
-struct EndOnDrop(Arc<Mutex<Option<Child>>>);
+struct EndOnDrop(Mutex<Option<Child>>);
+
+impl EndOnDrop {
+    fn kill(&self) {
+        if let Some(child) = &mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
+            // It is a child of ours that nobody waited for: this cannot fail.
+            let _ = child.kill();
+        }
+    }
+}
 
 impl Drop for EndOnDrop {
     fn drop(&mut self) {
@@ -182,11 +218,11 @@ impl Drop for EndOnDrop {
 }
 
 impl Process {
-    async fn attend(started: Started, memory_limit: u64) -> Result<Self, Error> {
+    async fn attend(started: Started, options: &Options) -> Result<Self, Error> {
         let Started { mut child, socket } = started;
         let pid = child.id();
         let stderr = child.stderr.take();
-        let end = EndOnDrop(Arc::new(Mutex::new(Some(child))));
+        let end = EndOnDrop(Mutex::new(Some(child)));
         let failed = |reason: String| Error::Hello { pid, reason };
         let socket = UnixStream::from_std(socket).map_err(|e| failed(e.to_string()))?;
         if let Some(stderr) = stderr.and_then(|s| tokio::process::ChildStderr::from_std(s).ok()) {
@@ -196,21 +232,50 @@ impl Process {
         let (frames, inbox) = mpsc::channel(QUEUE);
         let (outbox, mut events) = mpsc::channel(EVENTS);
         tokio::spawn(write_frames(write, inbox));
-        tokio::spawn(read_events(read, outbox, pid, memory_limit));
+        tokio::spawn(read_events(read, outbox, pid, options.memory_limit));
         let hello = ToCodec::Hello { version: VERSION };
         frames.try_send(frame(&hello, &[]).map_err(|e| failed(e.to_string()))?).map_err(|e| failed(e.to_string()))?;
-        let first = tokio::time::timeout(HELLO_DEADLINE, events.recv()).await;
+        let first = tokio::time::timeout(options.start_deadline, events.recv()).await;
         match first {
             Ok(Some(Event::Message(FromCodec::Hello { version: VERSION, gstreamer }, _))) => {
-                Ok(Self { pid, gstreamer, frames, events, _end: end })
+                Ok(Self { pid, gstreamer, frames, events, end })
             }
+            Ok(Some(Event::Message(FromCodec::Unable { reason }, _))) => Err(Error::Unable { pid, reason }),
             Ok(Some(Event::Message(other, _))) => Err(failed(format!("unexpected first message {other:?}"))),
             Ok(Some(Event::Gone(reason))) => Err(failed(reason)),
             Ok(None) => Err(failed("gone".into())),
-            Err(_) => Err(failed("no hello within 10 s".into())),
+            Err(_) => Err(failed(format!("no hello within {} s", options.start_deadline.as_secs()))),
         }
     }
 
+    /// Parts what is sent to it from what it says.
+    pub fn split(self) -> (Link, Events) {
+        let Self { pid, gstreamer, frames, events, end } = self;
+        (Link { pid, gstreamer, frames, end }, Events(events))
+    }
+}
+
+/// What a process says.
+#[derive(Debug)]
+pub struct Events(mpsc::Receiver<Event>);
+
+impl Events {
+    /// Cancel-safe.
+    pub async fn next(&mut self) -> Event {
+        self.0.recv().await.unwrap_or_else(|| Event::Gone("link closed".into()))
+    }
+}
+
+/// The way to a process. Dropping it ends the process.
+#[derive(Debug)]
+pub struct Link {
+    pid: u32,
+    gstreamer: String,
+    frames: mpsc::Sender<BytesMut>,
+    end: EndOnDrop,
+}
+
+impl Link {
     /// Its process id.
     pub fn pid(&self) -> u32 {
         self.pid
@@ -222,8 +287,13 @@ impl Process {
     }
 
     /// It still reads what is sent.
-    pub fn is_alive(&self) -> bool {
-        !self.frames.is_closed() && self.events.is_empty() && !self.events.is_closed()
+    pub fn is_open(&self) -> bool {
+        !self.frames.is_closed()
+    }
+
+    /// Ends it now, whatever it does.
+    pub fn kill(&self) {
+        self.end.kill();
     }
 
     /// Queues a message; never waits.
@@ -236,11 +306,6 @@ impl Process {
             mpsc::error::TrySendError::Full(_) => format!("does not keep up: {QUEUE} messages wait for it"),
             mpsc::error::TrySendError::Closed(_) => "does not read any more".into(),
         })
-    }
-
-    /// What it says next. Cancel-safe.
-    pub async fn event(&mut self) -> Event {
-        self.events.recv().await.unwrap_or_else(|| Event::Gone("link closed".into()))
     }
 }
 

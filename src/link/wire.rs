@@ -10,10 +10,12 @@ use crate::cmaf::aac;
 use crate::logic::ladder::Rung;
 use crate::logic::loudness::Loudness;
 use crate::logic::model::VideoFormat;
+use crate::logic::recipe::Class;
 use crate::logic::sound::AudioPlan;
+use crate::logic::stream::EncoderLimits;
 
 /// Raised with every change of a message; both sides refuse any other.
-pub const VERSION: u16 = 3;
+pub const VERSION: u16 = 4;
 
 /// Longest frame: the RTMP message limit (8 MiB by default, at most) for one access unit, and its header.
 pub const MAX_FRAME: usize = (8 << 20) + MAX_HEADER + 2;
@@ -31,6 +33,23 @@ pub enum Encoder {
         /// Threads of each encoder, 1 to 16.
         threads: u8,
     },
+    /// NVENC by `nvh264enc`, on the one device that the process sees.
+    Nvidia {
+        /// Speed against quality.
+        class: Class,
+        /// Sources that NVDEC cannot decode are decoded on the CPU.
+        allow_cpu_decode: bool,
+    },
+}
+
+impl Encoder {
+    /// What it does not take.
+    pub const fn limits(&self) -> EncoderLimits {
+        match self {
+            Self::Software { .. } => EncoderLimits::SOFTWARE,
+            Self::Nvidia { allow_cpu_decode, .. } => EncoderLimits::nvidia(*allow_cpu_decode),
+        }
+    }
 }
 
 /// What a codec process has to make of one stream.
@@ -96,8 +115,30 @@ pub enum ToCodec {
         /// Stream number.
         stream: u32,
     },
+    /// No more input and nothing more is wanted of it: take it down at once, then answer [`FromCodec::Ended`].
+    Stop {
+        /// Stream number.
+        stream: u32,
+    },
     /// Ask for an [`FromCodec::Inventory`].
     Probe,
+}
+
+impl ToCodec {
+    /// The same message about another stream.
+    #[must_use]
+    pub fn of_stream(mut self, number: u32) -> Self {
+        match &mut self {
+            Self::Hello { .. } | Self::Probe => {}
+            Self::Start { stream, .. }
+            | Self::Video { stream, .. }
+            | Self::StartAudio { stream, .. }
+            | Self::Audio { stream, .. }
+            | Self::End { stream }
+            | Self::Stop { stream } => *stream = number,
+        }
+        self
+    }
 }
 
 /// From the codec process.
@@ -109,6 +150,11 @@ pub enum FromCodec {
         version: u16,
         /// `1.22.0`.
         gstreamer: String,
+    },
+    /// In place of [`FromCodec::Hello`]: it cannot encode here, and ends.
+    Unable {
+        /// For the log.
+        reason: String,
     },
     /// The parameter sets of a rung, before its first unit and whenever they change; payload: AVCDecoderConfigurationRecord.
     Config {
@@ -168,6 +214,23 @@ pub enum FromCodec {
     },
     /// Answer to [`ToCodec::Probe`].
     Inventory(Inventory),
+}
+
+impl FromCodec {
+    /// Which stream it is about.
+    pub const fn stream(&self) -> Option<u32> {
+        match self {
+            Self::Hello { .. } | Self::Unable { .. } | Self::Inventory(_) => None,
+            Self::Config { stream, .. }
+            | Self::Unit { stream, .. }
+            | Self::Audio { stream, .. }
+            | Self::Loudness { stream, .. }
+            | Self::AudioEnded { stream }
+            | Self::AudioFailed { stream, .. }
+            | Self::Ended { stream }
+            | Self::Failed { stream, .. } => Some(*stream),
+        }
+    }
 }
 
 /// What GStreamer offers here.
@@ -294,7 +357,7 @@ mod tests {
 
         /// Garbage behind an honest frame header: what reads messages sees every kind of them.
         #[test]
-        fn a_header_is_a_message_or_refused(kind in 0u8..12, rest in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn a_header_is_a_message_or_refused(kind in 0u8..14, rest in proptest::collection::vec(any::<u8>(), 0..100)) {
             let header = [&[kind][..], &rest].concat();
             let mut frame = BytesMut::new();
             frame.put_u32(2 + header.len() as u32);

@@ -40,7 +40,12 @@ pub enum Command {
     FeedAudio(AudioUnit),
     /// No more input; it answers when everything is out.
     Drain,
-    /// End it now, whatever it does.
+    /// Nothing more is wanted of it for this stream.
+    Leave {
+        /// For the log.
+        reason: String,
+    },
+    /// It cannot be trusted any more: end it now, whatever it does, and whoever else it works for.
     Kill {
         /// For the log.
         reason: String,
@@ -220,7 +225,7 @@ impl Encoding {
     /// Starts a process and feeds it what is kept. Any other one is ended first.
     pub fn start(&mut self, now: Duration) {
         if self.is_running() {
-            self.commands.push_back(Command::Kill { reason: "started anew with another plan".into() });
+            self.commands.push_back(Command::Leave { reason: "started anew with another plan".into() });
         }
         self.audio.stopped();
         self.again = false;
@@ -416,7 +421,7 @@ impl Encoding {
     pub fn drained(&mut self) {
         if matches!(self.state, State::Draining { .. }) {
             self.state = State::Off;
-            self.commands.push_back(Command::Kill { reason: "drained".into() });
+            self.commands.push_back(Command::Leave { reason: "drained".into() });
         }
     }
 

@@ -2,6 +2,8 @@
 //!
 //! Knows nothing of encoders; the codec process turns a [`Rung`] into a pipeline.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 
 use super::model::{FrameRate, TrackName};
@@ -69,6 +71,31 @@ pub struct Rung {
     pub max_kbps: u32,
 }
 
+/// A picture's size, luma samples.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Size {
+    /// Luma samples.
+    pub width: u32,
+    /// Luma samples.
+    pub height: u32,
+}
+
+impl Size {
+    /// For encoders that take every size that a ladder makes: an even one.
+    pub const ANY: Self = Self { width: 2, height: 2 };
+
+    /// Whether a picture has at least this size.
+    pub const fn fits(self, width: u32, height: u32) -> bool {
+        width >= self.width && height >= self.height
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
+    }
+}
+
 /// Peak over average of an encoded rung. 1.5 with a 1 s buffer is what the HLS authoring specification allows for
 /// (peak within 200 % of average, 1.30) with room to spare.
 fn max_kbps(kbps: u32) -> u32 {
@@ -101,8 +128,9 @@ fn rate(fps: FrameRate, max_fps: u32) -> (FrameRate, bool) {
 ///
 /// Never upscales. A rung is kept if it has fewer pixels than the source; if none is left, one rung of half the size is made;
 /// aspect is kept for portrait, square and odd sizes. With `passthrough` the source rung is not among the result; without it the first rung is
-/// the re-encoded top at the source's size (at most [`Ladder::top_short_side`]).
-pub fn plan(source: &Source, ladder: &Ladder, passthrough: bool) -> Vec<Rung> {
+/// the re-encoded top at the source's size (at most [`Ladder::top_short_side`]). Rungs below the encoder's `smallest` picture are left out (rules.md
+/// 28): of a tiny source there may be none.
+pub fn plan(source: &Source, ladder: &Ladder, passthrough: bool, smallest: Size) -> Vec<Rung> {
     let pixels = u64::from(source.width) * u64::from(source.height);
     let ceiling = source.bitrate.map(|b| u32::try_from(b / 1000).unwrap_or(u32::MAX)).filter(|&k| k > 0);
     let rung = |name: TrackName, (width, height): (u32, u32), kbps: u32, max_fps: u32| {
@@ -134,6 +162,7 @@ pub fn plan(source: &Source, ladder: &Ladder, passthrough: bool) -> Vec<Rung> {
             rungs.push(rung(name, scaled(source, short), lowest.map_or(400, |l| l.kbps), lowest.map_or(30, |l| l.max_fps)));
         }
     }
+    rungs.retain(|r| smallest.fits(r.width, r.height));
     rungs
 }
 
@@ -161,48 +190,59 @@ mod tests {
 
     #[test]
     fn a_1080p_source_gets_three_rungs_below_it() {
-        assert_eq!(sizes(&plan(&source(1920, 1080), &ladder(), true)), [(1280, 720), (854, 480), (640, 360)]);
+        assert_eq!(sizes(&plan(&source(1920, 1080), &ladder(), true, Size::ANY)), [(1280, 720), (854, 480), (640, 360)]);
     }
 
     #[test]
     fn rungs_never_upscale() {
-        assert_eq!(sizes(&plan(&source(960, 540), &ladder(), true)), [(854, 480), (640, 360)]);
-        assert_eq!(sizes(&plan(&source(1280, 720), &ladder(), true)), [(854, 480), (640, 360)]);
+        assert_eq!(sizes(&plan(&source(960, 540), &ladder(), true, Size::ANY)), [(854, 480), (640, 360)]);
+        assert_eq!(sizes(&plan(&source(1280, 720), &ladder(), true, Size::ANY)), [(854, 480), (640, 360)]);
     }
 
     #[test]
     fn portrait_keeps_its_short_side_and_aspect() {
-        assert_eq!(sizes(&plan(&source(1080, 1920), &ladder(), true)), [(720, 1280), (480, 854), (360, 640)]);
+        assert_eq!(sizes(&plan(&source(1080, 1920), &ladder(), true, Size::ANY)), [(720, 1280), (480, 854), (360, 640)]);
     }
 
     #[test]
     fn a_source_below_every_rung_gets_one_of_half_the_size() {
-        assert_eq!(sizes(&plan(&source(426, 240), &ladder(), true)), [(214, 120)]);
+        assert_eq!(sizes(&plan(&source(426, 240), &ladder(), true, Size::ANY)), [(214, 120)]);
+    }
+
+    #[test]
+    fn rungs_below_the_encoders_smallest_picture_are_left_out() {
+        let smallest = Size { width: 160, height: 64 };
+        let of = |w, h, passthrough| sizes(&plan(&source(w, h), &ladder(), passthrough, smallest));
+        assert_eq!(of(426, 240, true), [(214, 120)]);
+        assert_eq!(of(240, 426, true), []);
+        assert_eq!(of(256, 144, true), []);
+        assert_eq!(of(256, 144, false), [(256, 144)]);
+        assert_eq!(of(128, 72, false), []);
     }
 
     #[test]
     fn without_passthrough_the_top_rung_has_the_sources_size_up_to_1080p() {
-        assert_eq!(sizes(&plan(&source(1920, 1080), &ladder(), false))[0], (1920, 1080));
-        assert_eq!(sizes(&plan(&source(3840, 2160), &ladder(), false))[0], (1920, 1080));
-        assert_eq!(sizes(&plan(&source(1279, 719), &ladder(), false))[0], (1280, 718));
+        assert_eq!(sizes(&plan(&source(1920, 1080), &ladder(), false, Size::ANY))[0], (1920, 1080));
+        assert_eq!(sizes(&plan(&source(3840, 2160), &ladder(), false, Size::ANY))[0], (1920, 1080));
+        assert_eq!(sizes(&plan(&source(1279, 719), &ladder(), false, Size::ANY))[0], (1280, 718));
     }
 
     #[test]
     fn sixty_frames_are_halved_where_the_rung_says_thirty() {
         let s = Source { fps: FrameRate { num: 60_000, den: 1001 }, ..source(1920, 1080) };
-        let rung = &plan(&s, &ladder(), true)[0];
+        let rung = &plan(&s, &ladder(), true, Size::ANY)[0];
         assert!(rung.halved);
         assert_eq!(rung.fps, FrameRate { num: 30_000, den: 1001 });
-        assert!(!plan(&source(1920, 1080), &ladder(), true)[0].halved);
+        assert!(!plan(&source(1920, 1080), &ladder(), true, Size::ANY)[0].halved);
         let fifty = Source { fps: FrameRate::whole(50), ..source(1920, 1080) };
-        assert_eq!(plan(&fifty, &ladder(), true)[0].fps, FrameRate::whole(25));
+        assert_eq!(plan(&fifty, &ladder(), true, Size::ANY)[0].fps, FrameRate::whole(25));
     }
 
     proptest! {
         #[test]
         fn every_rung_is_even_smaller_and_close_to_the_sources_aspect(w in 128u32..4096, h in 128u32..4096) {
             let s = source(w, h);
-            for r in plan(&s, &ladder(), true) {
+            for r in plan(&s, &ladder(), true, Size::ANY) {
                 prop_assert!(r.width % 2 == 0 && r.height % 2 == 0);
                 prop_assert!(u64::from(r.width) * u64::from(r.height) <= u64::from(w) * u64::from(h));
                 // one even step of the long side at the most

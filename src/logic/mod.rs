@@ -18,6 +18,7 @@ pub mod obstacle;
 pub mod pace;
 pub mod packet;
 pub mod pathway;
+pub mod placement;
 pub mod playlist;
 pub mod publish;
 pub mod recipe;

@@ -2,13 +2,19 @@
 //!
 //! Every value comes from a typed field, and the names of elements are made here: no text from outside reaches the parser.
 
-use std::str::FromStr;
+mod nvidia;
+mod software;
 
-use super::ladder::Rung;
+use std::collections::BTreeSet;
+
+use super::ladder::{Rung, Size};
 use super::model::VideoFormat;
 use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
 use crate::cmaf::h264;
+
+pub use nvidia::{Class, DecodedBy, Nvidia, SMALLEST as NVIDIA_SMALLEST, TRIAL_PICTURES, Undecodable, decoded_by, warm_up};
+pub use software::{Preset, Software};
 
 macro_rules! template {
     ($file:literal) => {
@@ -36,12 +42,43 @@ pub const AUDIO_ENCODE: Template = template!("audio-encode.gst");
 /// Or only measured.
 pub const AUDIO_MEASURE: Template = template!("audio-measure.gst");
 
+/// By the GPU: the publisher's H.264 to pictures in its memory.
+pub const DECODE_NV: Template = template!("decode-nv.gst");
+/// What the CPU decoded, into its memory.
+pub const UPLOAD_NV: Template = template!("upload-nv.gst");
+/// One size.
+pub const SCALE_NV: Template = template!("scale-nv.gst");
+/// One rung.
+pub const RUNG_NV: Template = template!("rung-h264-nv.gst");
+/// A trial before any stream.
+pub const WARM_NV: Template = template!("warm-nv.gst");
+
 /// The test picture.
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 10] =
-    [DECODE, DEINTERLACE, FAN_OUT, HALVE, SCALE, RUNG, AUDIO_DECODE, AUDIO_ENCODE, AUDIO_MEASURE, PICTURE];
+pub const ALL: [Template; 15] = [
+    DECODE,
+    DEINTERLACE,
+    FAN_OUT,
+    HALVE,
+    SCALE,
+    RUNG,
+    AUDIO_DECODE,
+    AUDIO_ENCODE,
+    AUDIO_MEASURE,
+    DECODE_NV,
+    UPLOAD_NV,
+    SCALE_NV,
+    RUNG_NV,
+    WARM_NV,
+    PICTURE,
+];
+
+/// The elements that templates of a role name: `software`, `nvidia`, `picture`.
+pub fn factories(role: &str) -> BTreeSet<&'static str> {
+    ALL.iter().filter(|t| t.role() == role).flat_map(Template::needs).map(|need| need.factory).collect()
+}
 
 /// The ladder that is used when none is configured.
 pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
@@ -78,13 +115,6 @@ const QUEUE_BYTES: u64 = 2_000_000;
 const QUEUE_DEPTH: u64 = 4;
 /// Seconds between key frames that nobody asked for. Above the longest segment (5 s, rules.md 3), so that only cuts make key frames.
 const KEY_INTERVAL_SECS: u64 = 10;
-/// x264enc's flag of that name.
-const ZEROLATENCY: u64 = 4;
-/// B-frames between two others.
-const B_FRAMES: u64 = 2;
-/// An encoder looks no further ahead: a playlist waits for a rung as long as a segment is (2 s), and half of that belongs to decoding, encoding and
-/// the store. The fast presets look ahead less at all common rates.
-const MAX_LOOKAHEAD_MS: u64 = 500;
 /// As many as the largest plan; also keeps the rung's index in a byte of the link.
 const MAX_RUNGS: usize = 16;
 /// Longest side of a rung, luma samples: level 6.2 of H.264 ends at 8192 x 4320.
@@ -92,77 +122,28 @@ const MAX_SIDE: u32 = 8192;
 /// Shapes that differ by less than this are rounding of sizes to even numbers (one step of two samples in 64), in thousandths.
 const SHAPE_TOLERANCE: u64 = 32;
 
-/// x264's presets from the fastest; `slower` and beyond are no live presets.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-#[allow(missing_docs, reason = "the names are x264's")]
-pub enum Preset {
-    Ultrafast,
-    Superfast,
-    Veryfast,
-    Faster,
-    Fast,
-    Medium,
-    Slow,
-}
-
-impl Preset {
-    const NAMES: [(Self, &'static str); 7] = [
-        (Self::Ultrafast, "ultrafast"),
-        (Self::Superfast, "superfast"),
-        (Self::Veryfast, "veryfast"),
-        (Self::Faster, "faster"),
-        (Self::Fast, "fast"),
-        (Self::Medium, "medium"),
-        (Self::Slow, "slow"),
-    ];
-
-    /// Pictures that it looks ahead (x264's `param_apply_preset`).
-    fn lookahead(self) -> u64 {
-        match self {
-            Self::Ultrafast | Self::Superfast => 0,
-            Self::Veryfast => 10,
-            Self::Faster => 20,
-            Self::Fast => 30,
-            Self::Medium => 40,
-            Self::Slow => 50,
-        }
-    }
-
-    fn word(self) -> &'static str {
-        Self::NAMES.iter().find(|(p, _)| *p == self).map_or("veryfast", |(_, name)| name)
-    }
-}
-
-impl FromStr for Preset {
-    type Err = RecipeError;
-    fn from_str(s: &str) -> Result<Self, RecipeError> {
-        let found = Self::NAMES.iter().find(|(_, name)| *name == s);
-        found.map(|(p, _)| *p).ok_or_else(|| RecipeError::Preset(s.chars().take(40).collect()))
-    }
-}
-
-/// Settings of the software path.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Software {
-    /// Speed against quality.
-    pub preset: Preset,
-    /// Threads of each encoder, 1 to 16.
-    pub threads: u8,
-    /// Threads of the decoder, 1 to 16. With more than one it holds back a picture for each.
-    pub decoder_threads: u8,
-    /// The source has so few pictures a second that none may be held back for the sake of those behind it.
-    pub low_delay: bool,
-}
-
 /// Why a plan cannot be made into a pipeline.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RecipeError {
     /// A template of this program is wrong.
     #[error(transparent)]
     Template(#[from] TemplateError),
+    /// The GPU has no decoder for it.
+    #[error(transparent)]
+    Undecodable(#[from] Undecodable),
     /// No such preset here.
     #[error("{0:?} is no preset: ultrafast, superfast, veryfast, faster, fast, medium, slow")]
     Preset(String),
+    /// Smaller than what the encoder takes.
+    #[error("{width}x{height} is smaller than {smallest}, the encoder's smallest picture")]
+    Small {
+        /// Luma samples.
+        width: u32,
+        /// Luma samples.
+        height: u32,
+        /// What it takes.
+        smallest: Size,
+    },
     /// A number is outside its range.
     #[error("{what} is {value}, outside {min} to {max}")]
     Range {
@@ -207,26 +188,32 @@ struct Node {
     original: bool,
 }
 
+/// Who decodes, scales and encodes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Encoders<'a> {
+    /// The CPU.
+    Software(&'a Software),
+    /// A GPU of NVIDIA's.
+    Nvidia(&'a Nvidia),
+}
+
 /// The text of the pipeline of one stream. Its names are [`SOURCE`], [`GATE`] and [`SINK`] with the rung's number.
 ///
-/// Sizes cascade: each rung is scaled from the smallest picture before it that is large enough, which saves a fifth of the work of decoding
-/// and scaling against scaling each from the source (measured). A rung of full rate never takes from one of half rate.
+/// Sizes cascade: each rung is scaled from the smallest picture before it that is large enough. On the CPU that saves a fifth of the work of
+/// decoding and scaling against scaling each from the source (measured). On the GPU it costs the same number of kernels, and keeps every step
+/// within a factor of two for the usual ladders: its scaler looks at four source samples for each of its own, so larger steps alias. A rung of full
+/// rate never takes from one of half rate.
 ///
 /// # Errors
-/// [`RecipeError`] when a number of the plan is outside its range.
-pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Result<String, RecipeError> {
+/// [`RecipeError`] when a number of the plan is outside its range, or a source cannot be decoded there.
+pub fn pipeline(source: &VideoFormat, rungs: &[Rung], encoders: Encoders<'_>) -> Result<String, RecipeError> {
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
-    let threads = within("encoder threads", software.threads.into(), 1, 16)?;
-    let decoder_threads = within("decoder threads", software.decoder_threads.into(), 1, 16)?;
-    let decoder_threads = if software.low_delay { 1 } else { decoder_threads };
     let picture = h264::picture(&source.avcc);
     let sar = picture.map_or((1, 1), |p| p.sar);
-
-    let mut text = DECODE.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("threads", Value::Number(decoder_threads))])?;
-    if picture.is_some_and(|p| p.interlaced) {
-        text += " ! ";
-        text += &DEINTERLACE.fill(&[])?;
-    }
+    let mut text = match encoders {
+        Encoders::Software(settings) => software::decode(settings.decoder_threads, settings.low_delay, picture)?,
+        Encoders::Nvidia(settings) => nvidia::decode(settings, source)?,
+    };
     text += " ! ";
     text += &FAN_OUT.fill(&[("gate", Value::Name(GATE)), ("to", Value::Name(DECODED))])?;
 
@@ -242,13 +229,41 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], software: &Software) -> Re
         }
         let scaled =
             Node { name: Name("size", index), width: rung.width, height: rung.height, halved: rung.halved, original: false };
+        let template = match encoders {
+            Encoders::Software(_) => &SCALE,
+            Encoders::Nvidia(_) => &SCALE_NV,
+        };
         text += " ";
-        text += &scale(&from, &scaled, from.original && differs(source, sar, rung))?;
+        text += &scale(template, &from, &scaled, from.original && differs(source, sar, rung))?;
         text += " ";
-        text += &encode(scaled.name, index, rung, software, threads)?;
+        text += &match encoders {
+            Encoders::Software(settings) => software::encode(scaled.name, index, rung, settings)?,
+            Encoders::Nvidia(settings) => nvidia::encode(scaled.name, index, rung, settings)?,
+        };
         nodes.push(scaled);
     }
     Ok(text)
+}
+
+/// What of a rung every encoder is told, within what encoders take.
+struct Numbers {
+    kbps: u64,
+    vbv_ms: u64,
+    fps_num: u64,
+    fps_den: u64,
+    key_interval: u64,
+}
+
+impl Numbers {
+    fn of(rung: &Rung) -> Result<Self, RecipeError> {
+        // GstX264Enc's limit is 2048000 kbit/s. 500 Mbit/s is the most that level 6.2 allows for High (table A-1, with its factor).
+        let kbps = within("kbps", rung.kbps.into(), 1, 500_000)?;
+        let max_kbps = within("max_kbps", rung.max_kbps.into(), kbps, 1_000_000)?;
+        let fps_num = within("frame rate numerator", rung.fps.num.into(), 1, 1_000_000)?;
+        let fps_den = within("frame rate denominator", rung.fps.den.into(), 1, 1_000_000)?;
+        let key_interval = (fps_num * KEY_INTERVAL_SECS).div_ceil(fps_den);
+        Ok(Self { kbps, vbv_ms: vbv_ms(kbps, max_kbps), fps_num, fps_den, key_interval })
+    }
 }
 
 /// The built-in test picture.
@@ -300,11 +315,11 @@ fn best(nodes: &[Node], rung: &Rung) -> Node {
     nodes.iter().filter(enough).min_by_key(area).copied().unwrap_or(nodes[0])
 }
 
-fn scale(from: &Node, to: &Node, borders: bool) -> Result<String, RecipeError> {
+fn scale(template: &Template, from: &Node, to: &Node, borders: bool) -> Result<String, RecipeError> {
     if !to.width.is_multiple_of(2) || !to.height.is_multiple_of(2) {
         return Err(RecipeError::Odd { width: to.width, height: to.height });
     }
-    Ok(SCALE.fill(&[
+    Ok(template.fill(&[
         ("from", Value::Name(from.name)),
         ("to", Value::Name(to.name)),
         ("depth", Value::Number(QUEUE_DEPTH)),
@@ -320,32 +335,6 @@ fn vbv_ms(kbps: u64, max_kbps: u64) -> u64 {
     // rules.md 3: the segment target. Longer segments have lower peaks. x264enc takes up to 10000; under 300 quality falls apart.
     const SEGMENT_MS: u64 = 2000;
     (SEGMENT_MS * (max_kbps - kbps) / kbps).clamp(300, 2 * SEGMENT_MS)
-}
-
-fn encode(from: Name, index: usize, rung: &Rung, software: &Software, threads: u64) -> Result<String, RecipeError> {
-    // GstX264Enc's limits: 2048000 kbit/s. 500 Mbit/s is the most that level 6.2 allows for High (table A-1, with its factor).
-    let kbps = within("kbps", rung.kbps.into(), 1, 500_000)?;
-    let max_kbps = within("max_kbps", rung.max_kbps.into(), kbps, 1_000_000)?;
-    let fps_num = within("frame rate numerator", rung.fps.num.into(), 1, 1_000_000)?;
-    let fps_den = within("frame rate denominator", rung.fps.den.into(), 1, 1_000_000)?;
-    let (tune, bframes, lookahead) = match software.low_delay {
-        true => (ZEROLATENCY, 0, 0),
-        false => (0, B_FRAMES, software.preset.lookahead().min(u64::from(rung.fps.milli()) * MAX_LOOKAHEAD_MS / 1_000_000)),
-    };
-    Ok(RUNG.fill(&[
-        ("from", Value::Name(from)),
-        ("sink", Value::Name(Name(SINK, index))),
-        ("fps_num", Value::Number(fps_num)),
-        ("fps_den", Value::Number(fps_den)),
-        ("preset", Value::Word(software.preset.word())),
-        ("threads", Value::Number(threads)),
-        ("kbps", Value::Number(kbps)),
-        ("vbv_ms", Value::Number(vbv_ms(kbps, max_kbps))),
-        ("tune", Value::Number(tune)),
-        ("bframes", Value::Number(bframes)),
-        ("lookahead", Value::Number(lookahead)),
-        ("key_interval", Value::Number((fps_num * KEY_INTERVAL_SECS).div_ceil(fps_den))),
-    ])?)
 }
 
 /// The text of the pipeline of one stream's audio. Its names are [`SOUND`], [`HEARD`], and where it is encoded [`MIX`], [`LEVEL`] and [`FRAMES`].
@@ -403,26 +392,26 @@ mod tests {
     #[test]
     fn each_size_is_made_from_the_one_above() {
         let rungs = [rung(1280, 720, false), rung(854, 480, false), rung(640, 360, false)];
-        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>size0 size0>size1 size1>size2"));
     }
 
     #[test]
     fn a_full_rate_rung_never_takes_from_a_halved_one() {
         let rungs = [rung(1920, 1080, false), rung(1280, 720, true), rung(854, 480, false), rung(640, 360, true)];
-        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>size0 size0>half1 half1>size1 size0>size2 size2>half3 half3>size3"));
         let rungs = [rung(1280, 720, true), rung(854, 480, true)];
-        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>half0 half0>size0 size0>size1"));
     }
 
     #[test]
     fn a_source_of_another_shape_gets_borders_once() {
         let rungs = [rung(1280, 720, false), rung(640, 360, false)];
-        let text = pipeline(&format(1440, 1080), &rungs, &SOFTWARE).unwrap();
+        let text = pipeline(&format(1440, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(text.matches("add-borders=true").count(), 1);
-        let text = pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(text.matches("add-borders=true").count(), 0);
         // the shape is judged with the sample aspect ratio: 1440x1080 at 4:3 is 16:9
         assert!(!differs(&format(1440, 1080), (4, 3), &rungs[0]));
@@ -438,13 +427,13 @@ mod tests {
 
     #[test]
     fn numbers_outside_their_range_are_refused() {
-        let plan = |r: Rung, s: Software| pipeline(&format(1920, 1080), &[r], &s);
+        let plan = |r: Rung, s: Software| pipeline(&format(1920, 1080), &[r], Encoders::Software(&s));
         assert!(matches!(plan(rung(641, 360, false), SOFTWARE), Err(RecipeError::Odd { .. })));
         assert!(plan(rung(0, 360, false), SOFTWARE).is_err());
         assert!(plan(Rung { kbps: 0, ..rung(640, 360, false) }, SOFTWARE).is_err());
         assert!(plan(Rung { fps: FrameRate { num: 30, den: 0 }, ..rung(640, 360, false) }, SOFTWARE).is_err());
         assert!(plan(rung(640, 360, false), Software { threads: 0, ..SOFTWARE }).is_err());
-        assert!(pipeline(&format(1920, 1080), &[], &SOFTWARE).is_err());
+        assert!(pipeline(&format(1920, 1080), &[], Encoders::Software(&SOFTWARE)).is_err());
         assert!("veryfast ! filesink".parse::<Preset>().is_err());
         assert_eq!("fast".parse::<Preset>().unwrap(), Preset::Fast);
     }
@@ -493,11 +482,11 @@ mod tests {
     fn the_default_ladder_parses_and_plans() {
         let ladder: Ladder = toml::from_str(DEFAULT_LADDER).unwrap();
         let source = Source { width: 1920, height: 1080, fps: FrameRate::whole(60), bitrate: None };
-        let rungs = ladder::plan(&source, &ladder, false);
+        let rungs = ladder::plan(&source, &ladder, false, Size::ANY);
         assert_eq!(
             rungs.iter().map(|r| (r.kbps, r.halved)).collect::<Vec<_>>(),
             [(5000, false), (2800, true), (1200, true), (700, true)]
         );
-        pipeline(&format(1920, 1080), &rungs, &SOFTWARE).unwrap();
+        pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
     }
 }

@@ -12,6 +12,7 @@ use tower::ServiceExt;
 use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
+use crate::codecs::Codecs;
 use crate::gpu::Watcher;
 use crate::logic::model::{ObjectKey, StreamId};
 use crate::logic::stream::Status;
@@ -138,6 +139,7 @@ async fn scrape(State(worker): Shared) -> Response {
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
+        codecs: worker.context.codecs.as_ref().map(Codecs::store),
         encoder: &worker.encoder,
         gpu: seen.as_ref(),
     };

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
@@ -66,6 +67,8 @@ pub struct Sources<'a> {
     pub spool: Option<&'a Spool>,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
+    /// Codec processes that stand ready, where there are any.
+    pub codecs: Option<codecs::Store>,
     /// Which encoder, and why.
     pub encoder: &'a EncoderReport,
     /// The GPUs, where there are any.
@@ -77,7 +80,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication, encoder, gpu } = *sources;
+    let Sources { statuses, rtmp, store, spool, replication, codecs, encoder, gpu } = *sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -87,6 +90,9 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     operations(&mut registry, store);
     if let Some(replication) = replication {
         copies(&mut registry, replication);
+    }
+    if let Some(codecs) = codecs {
+        warm(&mut registry, codecs);
     }
     listener(&mut registry, rtmp);
     super::gpu::encoder(&mut registry, encoder);
@@ -108,6 +114,13 @@ pub(super) fn counter(registry: &mut Registry, name: &str, help: &str, value: u6
     let counter = Counter::<u64, AtomicU64>::default();
     counter.inc_by(value);
     registry.register(name, help, counter);
+}
+
+fn warm(registry: &mut Registry, store: codecs::Store) {
+    gauge(registry, "codec_warm", "Codec processes that stand ready", store.ready as u64);
+    gauge(registry, "codec_warm_age_seconds", "For how long the oldest of them has", store.oldest.as_secs());
+    counter(registry, "codec_warm_hits", "Streams that found a place in a codec process at once", store.hits);
+    counter(registry, "codec_warm_misses", "Streams that waited for a codec process to start", store.misses);
 }
 
 fn streams(registry: &mut Registry, statuses: &[Status]) {
@@ -294,13 +307,19 @@ mod tests {
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
+            codecs: Some(codecs::Store { ready: 2, hits: 3, ..Default::default() }),
             encoder: &EncoderReport::ladder_is_none(),
             gpu: None,
         };
         let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");
         assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
-        let samples = ["weir_replication_seconds_bucket{le=\"900.0\"} 0", "weir_replication_state{state=\"unknown\"} 1"];
+        let samples = [
+            "weir_codec_warm 2",
+            "weir_codec_warm_hits_total 3",
+            "weir_replication_seconds_bucket{le=\"900.0\"} 0",
+            "weir_replication_state{state=\"unknown\"} 1",
+        ];
         assert!(samples.iter().all(|s| text.contains(s)), "{text}");
     }
 }

@@ -5,9 +5,11 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod codec;
 mod double;
 mod double_selftest;
 mod kernels;
+mod ladder;
 mod nvidia;
 mod nvrtc;
 mod probe;

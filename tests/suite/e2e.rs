@@ -2,6 +2,7 @@
 
 mod captions;
 mod codec_death;
+mod crowd;
 mod first;
 mod kinds;
 mod ladder;

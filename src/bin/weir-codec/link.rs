@@ -98,6 +98,16 @@ pub fn serve(mut socket: UnixStream) -> Result<(), LinkError> {
     }
 }
 
+/// In the place of everything else: this process cannot encode, for this reason.
+pub fn refuse(mut socket: &UnixStream, reason: String) {
+    log(&reason);
+    let mut frame = BytesMut::new();
+    if wire::encode(&FromCodec::Unable { reason }, &[], &mut frame).is_ok() {
+        // Nobody is left to tell when this fails.
+        let _ = socket.write_all(&frame);
+    }
+}
+
 struct Server {
     out: Arc<Outbox>,
     /// `None`: ended or failed, so that what the supervisor sent before it knew is let go.
@@ -141,6 +151,15 @@ impl Server {
                 }
             }
             ToCodec::End { stream } => self.end(stream)?,
+            ToCodec::Stop { stream } => {
+                if let Some(sound) = self.sounds.get_mut(&stream).and_then(Option::take) {
+                    sound.end();
+                }
+                match self.streams.get_mut(&stream).and_then(Option::take) {
+                    Some(stream) => stream.stop(),
+                    None => self.out.send(&FromCodec::Ended { stream }, &[]),
+                }
+            }
             ToCodec::Probe => self.out.send(&FromCodec::Inventory(inventory::take()), &[]),
         }
         Ok(())

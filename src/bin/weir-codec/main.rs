@@ -3,10 +3,11 @@
 //! It is started by the supervisor with one end of a Unix socket pair as its standard input, reads [`weir::link::wire`] messages from it
 //! and answers on it. It knows no stream keys, no object names, no playlists, and not why a rung exists. Standard error is its log.
 //!
-//! Exit status: 0 when the supervisor closed the link, 2 when the supervisor sent what this version cannot read (or bad arguments), 1 when GStreamer
+//! Exit status: 0 when the supervisor closed the link, 3 when its GPU does not encode, 2 when the supervisor sent what this version cannot read (or bad arguments), 1 when GStreamer
 //! does not start.
 
 mod beat;
+mod device;
 mod downmix;
 mod inventory;
 mod leveller;
@@ -23,6 +24,7 @@ mod ticks;
 use std::io::Write;
 use std::os::fd::AsFd;
 use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -37,12 +39,30 @@ struct Arguments {
     /// Exit unless this process is the parent: closes the gap between fork and the request to die with the parent.
     #[arg(long, value_name = "PID", env = "WEIR_CODEC_PARENT")]
     parent: Option<i32>,
+    /// What streams are going to be encoded by. `nvidia`: on the device that CUDA_VISIBLE_DEVICES leaves; it is tried before the link is served.
+    #[arg(long, value_enum, default_value_t = Encoders::Software)]
+    encoder: Encoders,
+    /// With `--encoder nvidia`: what the driver needs besides its usual files. May be given several times.
+    #[arg(long, value_name = "PATH")]
+    device_path: Vec<PathBuf>,
     /// Enter the sandbox, try what it forbids, print the outcome as JSON, and exit.
     #[arg(long, hide = true)]
     sandbox_check: bool,
     #[command(flatten)]
     picture: picture::Options,
 }
+
+/// Which encoders a process is made ready for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Encoders {
+    /// x264.
+    Software,
+    /// NVENC.
+    Nvidia,
+}
+
+/// Exit status of a process that cannot encode on its device.
+const UNABLE: u8 = 3;
 
 /// One line for the log.
 pub(crate) fn log(line: &str) {
@@ -83,6 +103,11 @@ fn main() -> ExitCode {
     if linked {
         close_inherited();
     }
+    let on_gpu = arguments.encoder == Encoders::Nvidia;
+    if on_gpu {
+        // Before there are threads: a rule of this kind holds for the one that asks, and those that it starts.
+        sandbox::confine_files(&arguments.device_path);
+    }
     if let Err(e) = gstreamer::init() {
         log(&format!("GStreamer does not start: {e}"));
         return ExitCode::FAILURE;
@@ -90,8 +115,10 @@ fn main() -> ExitCode {
     if arguments.inventory {
         return print(&inventory::take());
     }
-    inventory::load();
-    sandbox::enter();
+    inventory::load(on_gpu);
+    // Before the rest of the sandbox: the driver may start a program to make its devices.
+    let device = if on_gpu { device::try_out() } else { Ok(()) };
+    sandbox::enter(on_gpu);
     if arguments.sandbox_check {
         return print(&sandbox::check());
     }
@@ -111,6 +138,10 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
+    if let Err(reason) = device {
+        link::refuse(&socket, reason);
+        return ExitCode::from(UNABLE);
+    }
     match link::serve(socket) {
         Ok(()) => ExitCode::SUCCESS,
         Err(e) => {

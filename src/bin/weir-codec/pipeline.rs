@@ -8,12 +8,12 @@ use gstreamer::prelude::*;
 use gstreamer::{self as gst, MessageType, MessageView};
 use gstreamer_app::{AppSink, AppSrc};
 use weir::link::wire::{Encoder, FromCodec, Plan};
-use weir::logic::recipe::{self, Software};
+use weir::logic::recipe::{self, Encoders, Nvidia, Software};
 
 use crate::beat::Beat;
 use crate::link::Outbox;
 use crate::tap::{self, lock};
-use crate::{log, ticks};
+use crate::{device, log, ticks};
 
 /// Warnings of one stream that go to the log: a broken source makes one for each picture.
 pub const MAX_WARNINGS: u32 = 20;
@@ -124,6 +124,13 @@ impl Stream {
         }
     }
 
+    /// Nothing more is wanted of it: it is taken down without being drained.
+    pub fn stop(self) {
+        if !self.over.swap(true, Ordering::AcqRel) {
+            self.finish(None);
+        }
+    }
+
     /// Asks the watcher to take the pipeline down without draining it; with a reason, as failed.
     fn finish(&self, reason: Option<String>) {
         let request = gst::Structure::builder(FINISH).field_if_some(FINISH_REASON, reason).build();
@@ -177,11 +184,22 @@ impl Watcher {
 }
 
 fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
-    let Encoder::Software { preset, threads } = &plan.encoder;
-    let preset = preset.parse().map_err(|e: recipe::RecipeError| e.to_string())?;
-    let software = Software { preset, threads: *threads, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
-    let text = recipe::pipeline(&plan.source, &plan.rungs, &software).map_err(|e| e.to_string())?;
-    launch(&text)
+    let said = |e: recipe::RecipeError| e.to_string();
+    let recipe = |encoders| recipe::pipeline(&plan.source, &plan.rungs, encoders).map_err(said);
+    match &plan.encoder {
+        Encoder::Software { preset, threads } => {
+            let preset = preset.parse().map_err(said)?;
+            let software =
+                Software { preset, threads: *threads, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
+            launch(&recipe(Encoders::Software(&software))?)
+        }
+        &Encoder::Nvidia { class, allow_cpu_decode } => {
+            let nvidia = Nvidia { class, allow_cpu_decode, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
+            let pipeline = launch(&recipe(Encoders::Nvidia(&nvidia))?)?;
+            device::lend_context(&pipeline)?;
+            Ok(pipeline)
+        }
+    }
 }
 
 /// Starts a pipeline, or says why it does not start.

@@ -6,11 +6,18 @@
 //!
 //! It is a list of what is forbidden, not of what is allowed: GStreamer's plugins and the C library may use new system calls with any update, and a
 //! list that breaks the streams would be switched off. A forbidden call fails with EPERM, which libraries take as "not available", instead of
-//! ending the process. The plugins must be loaded before (`inventory::load`): afterwards nothing can be opened. Hardware decoders and encoders
-//! open their devices late; they will need their own list.
+//! ending the process. The plugins must be loaded before (`inventory::load`): afterwards nothing can be opened.
+//!
+//! A GPU's driver opens its devices and files whenever it likes. Its processes may open files, but only the driver's (Landlock, [`confine_files`]), and
+//! have no bound on private memory here: drivers reserve far more than they use, and the supervisor watches what is resident.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
+use landlock::{
+    ABI, Access, AccessFs, RestrictionStatus, Ruleset, RulesetAttr, RulesetCreatedAttr, RulesetError, RulesetStatus,
+    path_beneath_rules,
+};
 use libc::{c_long, rlim_t};
 use rustix::process::{Resource, Rlimit, getpid, setrlimit};
 use seccompiler::{
@@ -34,10 +41,8 @@ const FORBIDDEN: &[&[c_long]] = &[
     &[libc::SYS_socket, libc::SYS_connect, libc::SYS_bind, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4],
     // Programs. Processes are refused below: clone must stay for threads.
     &[libc::SYS_execve, libc::SYS_execveat],
-    // Files by name, to read as well as to write.
+    // Files by name.
     &[
-        libc::SYS_openat,
-        libc::SYS_openat2,
         libc::SYS_unlinkat,
         libc::SYS_renameat2,
         libc::SYS_linkat,
@@ -121,12 +126,43 @@ const FORBIDDEN: &[&[c_long]] = &[
     OLD,
 ];
 
+/// Opening files, to read as well as to write: refused, but for a GPU's driver.
+const OPENING: &[&[c_long]] = &[&[libc::SYS_openat, libc::SYS_openat2], OLD_OPENING];
+
+#[cfg(target_arch = "x86_64")]
+const OLD_OPENING: &[c_long] = &[libc::SYS_open];
+#[cfg(not(target_arch = "x86_64"))]
+const OLD_OPENING: &[c_long] = &[];
+
+/// What a driver of NVIDIA's opens besides its devices, to read: libraries, their configuration, and what the kernel says of the machine and of this
+/// process. Not the rest of `/etc`, and nothing of other processes.
+const DRIVER_FILES: [&str; 16] = [
+    "/usr",
+    "/lib",
+    "/lib64",
+    "/etc/ld.so.cache",
+    "/etc/nvidia",
+    "/etc/localtime",
+    "/proc/self",
+    "/proc/cpuinfo",
+    "/proc/meminfo",
+    "/proc/devices",
+    "/proc/modules",
+    "/proc/driver/nvidia",
+    "/proc/sys",
+    "/sys",
+    "/dev/urandom",
+    "/dev/zero",
+];
+
+/// Devices, to read and write: those of `/dev` whose names begin so.
+const DEVICES: &str = "nvidia";
+
 /// The older forms of some of these, which newer architectures do not have.
 #[cfg(target_arch = "x86_64")]
 const OLD: &[c_long] = &[
     libc::SYS_fork,
     libc::SYS_vfork,
-    libc::SYS_open,
     libc::SYS_creat,
     libc::SYS_unlink,
     libc::SYS_rename,
@@ -159,20 +195,52 @@ const X32: Option<(c_long, std::ops::RangeInclusive<c_long>)> = None;
 
 /// Gives up everything above, for all threads. What this kernel cannot do is said in the log, and the process goes on: the container around it is
 /// the other wall.
-pub fn enter() {
-    for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_DESCRIPTORS), (Resource::Data, MAX_MEMORY)] {
+pub fn enter(on_gpu: bool) {
+    let memory = (!on_gpu).then_some((Resource::Data, MAX_MEMORY));
+    for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_DESCRIPTORS)].into_iter().chain(memory) {
         // Never above what it was: raising needs a privilege.
         let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
         if let Err(e) = setrlimit(resource, Rlimit { current: Some(limit), maximum: Some(limit) }) {
             log(&format!("sandbox: no limit for {resource:?}: {e}"));
         }
     }
-    for (what, program) in [("clone3", no_clone3()), ("system calls", forbidden())] {
+    for (what, program) in [("clone3", no_clone3()), ("system calls", forbidden(on_gpu))] {
         let applied = program.and_then(|p| apply_filter_all_threads(&p));
         if let Err(e) = applied {
             log(&format!("sandbox: no filter for {what}: {e}"));
         }
     }
+}
+
+/// For a GPU's processes: from here on files can be opened if they are the driver's, or among `more`; the others as if nobody might read them.
+pub fn confine_files(more: &[PathBuf]) {
+    match confined(more) {
+        Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
+            log("sandbox: this kernel has no Landlock: files can be read")
+        }
+        Ok(_) => {}
+        Err(e) => log(&format!("sandbox: files can be read: {e}")),
+    }
+}
+
+fn confined(more: &[PathBuf]) -> Result<RestrictionStatus, RulesetError> {
+    // Version 5 (Linux 6.10) knows of device controls; an older kernel is asked for what it has.
+    let everything = AccessFs::from_all(ABI::V5);
+    let reading = AccessFs::from_read(ABI::V5);
+    let devices = std::fs::read_dir("/dev").into_iter().flatten().flatten();
+    let devices = devices.filter(|d| d.file_name().to_string_lossy().starts_with(DEVICES)).map(|d| d.path());
+    // Where the loader and GStreamer were told to look: folders of NVRTC, of a driver that is mounted elsewhere, and the registry.
+    let told = ["LD_LIBRARY_PATH", "GST_PLUGIN_PATH", "GST_PLUGIN_SYSTEM_PATH", "GST_REGISTRY", "GST_CUDA_NVRTC_LIBNAME"];
+    let told = told.iter().filter_map(std::env::var_os).flat_map(|paths| std::env::split_paths(&paths).collect::<Vec<_>>());
+    let told = told.filter(|path| path.is_absolute());
+    let readable = DRIVER_FILES.iter().map(PathBuf::from).chain(told);
+    Ruleset::default()
+        .handle_access(everything)?
+        .create()?
+        // What does not exist here is left out.
+        .add_rules(path_beneath_rules(readable, reading))?
+        .add_rules(path_beneath_rules(devices.chain(more.iter().cloned()).chain(["/dev/null".into()]), everything))?
+        .restrict_self()
 }
 
 fn arch() -> Result<TargetArch, seccompiler::Error> {
@@ -189,8 +257,10 @@ fn no_clone3() -> Result<BpfProgram, seccompiler::Error> {
     compile(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
-fn forbidden() -> Result<BpfProgram, seccompiler::Error> {
-    let mut rules: BTreeMap<c_long, Vec<Rule>> = FORBIDDEN.iter().copied().flatten().map(|&call| (call, Vec::new())).collect();
+fn forbidden(on_gpu: bool) -> Result<BpfProgram, seccompiler::Error> {
+    let opening = if on_gpu { &[] } else { OPENING };
+    let mut rules: BTreeMap<c_long, Vec<Rule>> =
+        FORBIDDEN.iter().chain(opening).copied().flatten().map(|&call| (call, Vec::new())).collect();
     let own = u64::from(getpid().as_raw_pid().unsigned_abs());
     let not_own = |argument| Condition::new(argument, Len::Dword, Op::Ne, own);
     let is = |argument, value| Condition::new(argument, Len::Dword, Op::Eq, value);
@@ -242,5 +312,6 @@ pub fn check() -> serde_json::Value {
 }
 
 fn forbidden_error(e: std::io::Error) -> bool {
-    e.raw_os_error() == Some(libc::EPERM)
+    // By the filter, or by Landlock.
+    matches!(e.raw_os_error(), Some(libc::EPERM | libc::EACCES))
 }

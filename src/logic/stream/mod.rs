@@ -6,6 +6,7 @@
 
 mod captions;
 mod cues;
+mod encoders;
 mod health;
 mod publishing;
 mod recorder;
@@ -21,6 +22,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+pub use encoders::EncoderLimits;
 pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
@@ -72,6 +74,8 @@ pub struct Setup {
     pub keeping: Keeping,
     /// The rungs to encode.
     pub ladder: Ladder,
+    /// What the encoders of this worker do not take.
+    pub encoders: EncoderLimits,
     /// How long the session outlives its publisher.
     pub grace: Grace,
     /// How long an object stays behind the last playlist that named it.
@@ -177,6 +181,7 @@ pub struct Stream {
     /// The publisher's format, which the rungs are planned for.
     source: Option<VideoFormat>,
     encoding: Option<Encoding>,
+    shedding: encoders::Shedding,
     /// A new run waits until the codec process has drained the old one.
     next_run: Option<(VideoFormat, Vec<Rung>)>,
     /// Number of the first segment of the running encoders' run, if that begins with a discontinuity (or is the first of all).
@@ -228,6 +233,7 @@ impl Stream {
             pause: Pause::None,
             source: None,
             encoding: None,
+            shedding: encoders::Shedding::default(),
             next_run: None,
             run_from: None,
             probing: Vec::new(),
@@ -496,6 +502,7 @@ impl Stream {
         self.play_slate(now);
         if let Some(reason) = self.encoding.as_mut().and_then(|e| e.handle_timeout(now.mono)) {
             self.warn(format!("codec process given up: {reason}"));
+            self.encoder_lost(&reason, false);
             self.after_death(now);
         }
         self.shelf.handle_timeout(now.mono);
@@ -525,6 +532,7 @@ impl Stream {
             self.codec_misbehaved("gave a picture that it was not given", now);
             return;
         }
+        self.encoder_works(now);
         if let Some(track) = self.tracks.iter().position(|t| t.role == Role::Rung(rung)) {
             self.tracks[track].meter.push(pts, data.len(), now.mono);
             self.push_sample(track, pts.0, idr, data);
@@ -546,18 +554,25 @@ impl Stream {
     /// The codec process died, or broke the protocol.
     pub fn codec_lost(&mut self, reason: &str, now: Now) {
         let needed = self.encoding.as_mut().is_some_and(|e| e.died(now.mono));
-        self.codec_gone(needed, reason, now);
+        self.codec_gone(needed, reason, false, now);
+    }
+
+    /// No codec process could be started, or it cannot make a pipeline of the plan.
+    pub fn codec_unable(&mut self, reason: &str, now: Now) {
+        let needed = self.encoding.as_mut().is_some_and(|e| e.died(now.mono));
+        self.codec_gone(needed, reason, true, now);
     }
 
     /// It still runs, but cannot be trusted.
     fn codec_misbehaved(&mut self, reason: &str, now: Now) {
         let needed = self.encoding.as_mut().is_some_and(|e| e.misbehaved(reason, now.mono));
-        self.codec_gone(needed, reason, now);
+        self.codec_gone(needed, reason, false, now);
     }
 
-    fn codec_gone(&mut self, needed: bool, reason: &str, now: Now) {
+    fn codec_gone(&mut self, needed: bool, reason: &str, unable: bool, now: Now) {
         if needed {
             self.warn(format!("codec process lost: {reason}"));
+            self.encoder_lost(reason, unable);
             self.after_death(now);
         }
         self.settle(now);
@@ -617,10 +632,14 @@ impl Stream {
         if !self.setup.timeline.can_encode {
             return;
         }
+        if let Some(reason) = self.setup.encoders.undecodable(&format) {
+            self.outputs.push_back(Output::Refuse(reason.to_string()));
+            return;
+        }
         let barred = self.timeline.format_obstacle().is_some();
         let passthrough = self.decision.as_ref().map_or(!barred, |d| d.passthrough);
         let planned_for = self.planned_for(&format);
-        let mut rungs = ladder::plan(&self.ladder_source(&planned_for), &self.setup.ladder, passthrough);
+        let mut rungs = self.plan(&planned_for, passthrough);
         if self.decision.is_some() {
             // rules.md 1: the set is fixed; a rung that this source cannot have is not produced.
             rungs.retain(|r| self.tracks.iter().any(|t| t.name == r.name));
@@ -641,7 +660,7 @@ impl Stream {
     /// A source that is not passed through and smaller than all rungs of the set: the lowest one shows it at its own size.
     fn last_resort(&self, format: &VideoFormat) -> Option<Rung> {
         let lowest = self.tracks.iter().rfind(|t| matches!(t.role, Role::Rung(_) | Role::NotProduced))?;
-        let own = ladder::plan(&self.ladder_source(format), &self.setup.ladder, false).into_iter().next()?;
+        let own = self.plan(format, false).into_iter().next()?;
         Some(Rung { name: lowest.name.clone(), ..own })
     }
 
@@ -659,8 +678,12 @@ impl Stream {
         self.dating.begin(began);
         self.dating.settle(now.mono, now.wall);
         let anchor = self.dating.anchor().unwrap_or(began);
-        let plan = |video| ladder::plan(&self.ladder_source(video), &self.setup.ladder, decision.passthrough);
-        let rungs = decision.video.as_ref().map(plan).unwrap_or_default();
+        let rungs = decision.video.as_ref().map(|video| self.plan(video, decision.passthrough)).unwrap_or_default();
+        if rungs.is_empty() && decision.video.is_some() && !decision.passthrough {
+            let smallest = self.setup.encoders.smallest;
+            self.outputs.push_back(Output::Refuse(format!("the picture is smaller than {smallest}, the encoder's smallest")));
+            return;
+        }
         // What the parameter sets forbid is known from the first picture on: then the right plan runs already.
         if let Some((video, e)) = decision.video.as_ref().zip(self.encoding.as_mut()).filter(|(_, e)| e.rungs() != rungs) {
             e.replan(video.clone(), rungs);
@@ -678,6 +701,9 @@ impl Stream {
         });
         self.build_tracks(&decision);
         self.run_from = Some(0);
+        if self.shedding.shed {
+            self.begin_shed();
+        }
         let policy = playlist::Policy {
             target_duration: decision.target_duration,
             window: self.setup.window,
@@ -744,6 +770,7 @@ impl Stream {
         match (role, &self.next_run) {
             (Role::Source, _) => cut.source,
             (Role::Audio, _) => true,
+            (Role::Rung(_) | Role::NotProduced, _) if self.shedding.shed => false,
             (Role::Rung(_) | Role::NotProduced, Some((_, rungs))) => rungs.iter().any(|r| r.name == *name),
             (role, None) => *role != Role::NotProduced,
         }

@@ -70,11 +70,14 @@ struct Encoder {
     halved: bool,
     skip: bool,
     dead: bool,
+    /// It says so as soon as it is started.
+    unable: bool,
 }
 
 fn setup() -> Setup {
     let step = |name: &str, short_side, kbps| Step { name: name.parse().unwrap(), short_side, kbps, max_fps: 30 };
     Setup {
+        encoders: EncoderLimits::SOFTWARE,
         region: "local".parse().unwrap(),
         stream: "demo".parse().unwrap(),
         session: "s1".parse().unwrap(),
@@ -194,13 +197,27 @@ impl World {
     }
 
     fn codec(&mut self, command: Command) {
-        if matches!(command, Command::StartAudio(_) | Command::FeedAudio(_) | Command::Start { .. } | Command::Kill { .. }) {
+        if matches!(
+            command,
+            Command::StartAudio(_)
+                | Command::FeedAudio(_)
+                | Command::Start { .. }
+                | Command::Leave { .. }
+                | Command::Kill { .. }
+        ) {
             self.voice(command.clone());
         }
         let e = &mut self.encoder;
         match command {
             Command::Start { rungs, .. } => {
-                *e = Encoder { plan: rungs, starts: e.starts + 1, delay: e.delay, halved: e.halved, ..Encoder::default() };
+                *e = Encoder {
+                    plan: rungs,
+                    starts: e.starts + 1,
+                    delay: e.delay,
+                    halved: e.halved,
+                    unable: e.unable,
+                    ..Encoder::default()
+                };
             }
             Command::Feed { unit, cut } => {
                 let first = e.fed.is_empty() && !e.configured;
@@ -208,7 +225,7 @@ impl World {
             }
             Command::StartAudio(_) | Command::FeedAudio(_) => {}
             Command::Drain => e.draining = true,
-            Command::Kill { .. } => {
+            Command::Leave { .. } | Command::Kill { .. } => {
                 *e = Encoder { starts: e.starts, delay: e.delay, halved: e.halved, dead: true, ..Encoder::default() };
             }
         }
@@ -218,6 +235,12 @@ impl World {
     fn encode(&mut self) {
         self.speak(self.inside());
         let now = self.now();
+        if self.encoder.unable && !self.encoder.plan.is_empty() && !self.encoder.dead {
+            self.encoder.dead = true;
+            self.stream.codec_unable("cannot encode: no session", now);
+            self.outputs();
+            return;
+        }
         let keep = if self.encoder.draining { 0 } else { self.encoder.delay };
         while self.encoder.fed.len() > keep && !self.encoder.dead {
             let (pts, idr) = self.encoder.fed.remove(0);
@@ -811,6 +834,69 @@ fn encoders_that_never_start_do_not_hold_the_source_back_for_ever() {
     assert!(w.gaps("480p") > 0);
     let index = &w.manifests[&ObjectKey::parse("live/local/demo/index.m3u8").unwrap()];
     assert!(index.contains("480p.m3u8") && index.contains("avc1.6400"), "announced by what was asked for: {index}");
+}
+
+#[test]
+fn rungs_whose_encoder_cannot_be_had_are_stood_in_for_by_the_source() {
+    let mut w = World::new(setup());
+    w.configs();
+    w.encoder.unable = true;
+    w.publish(8, 2000);
+    assert!(w.encoder.starts >= 2, "tried again");
+    assert!(w.refused.is_none());
+    assert!(w.playlist("480p").matches("/src/").count() >= 3, "{}", w.playlist("480p"));
+    for track in TRACKS {
+        assert_eq!((w.gaps(track), w.discontinuities(track)), (0, vec![]), "{track}: {}", w.playlist(track));
+    }
+    let index = &w.manifests[&ObjectKey::parse("live/local/demo/index.m3u8").unwrap()];
+    assert!(index.contains("480p.m3u8") && index.contains("360p.m3u8"), "the set stays whole: {index}");
+}
+
+#[test]
+fn an_encoder_that_goes_and_comes_back_is_two_discontinuities_and_no_more() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(120), ..setup() });
+    w.configs();
+    w.publish(6, 2000);
+    w.encoder.unable = true;
+    let now = w.now();
+    w.stream.codec_lost("killed", now);
+    w.outputs();
+    w.publish_from(6, 20, 2000);
+    w.encoder.unable = false;
+    w.publish_from(26, 40, 2000);
+    w.wait(1);
+    for track in TRACKS {
+        assert_eq!(w.discontinuities(track).len(), 2, "{track}: {}", w.playlist(track));
+        assert!(w.gaps(track) <= 2, "{track}: {}", w.playlist(track));
+    }
+    assert_eq!(w.gaps("src"), 0);
+    let spells: Vec<bool> = w.playlist("480p").split("#EXT-X-DISCONTINUITY\n").map(|spell| spell.contains("/480p/")).collect();
+    assert_eq!(spells, [true, false, true], "{}", w.playlist("480p"));
+    assert!(w.notes.iter().any(|n| n.contains("pictures again")));
+}
+
+#[test]
+fn without_a_source_rung_a_stream_whose_encoder_cannot_be_had_is_refused() {
+    let mut w = World::new(setup());
+    w.configs();
+    w.encoder.unable = true;
+    w.publish(9, 8320);
+    assert!(w.refused.unwrap().contains("no encoder"));
+}
+
+#[test]
+fn what_the_gpu_does_not_decode_is_refused_by_name() {
+    use crate::cmaf::h264::tests::records;
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(false), ..setup() });
+    w.packet(Packet::VideoConfig(records::bytes(records::HIGH_10)));
+    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
+    w.publish(3, 2000);
+    assert!(w.refused.as_ref().unwrap().contains("10-bit"), "{:?}", w.refused);
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(true), ..setup() });
+    w.packet(Packet::VideoConfig(records::bytes(records::HIGH_10)));
+    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
+    w.publish(3, 2000);
+    assert_eq!((w.refused, w.encoder.starts), (None, 1));
 }
 
 #[test]

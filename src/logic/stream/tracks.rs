@@ -177,7 +177,8 @@ impl Stream {
     /// The rungs of a new plan keep their tracks; a track without a rung in it is not produced.
     pub(super) fn renumber_rungs(&mut self, rungs: &[Rung]) {
         for track in self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_) | Role::NotProduced)) {
-            track.role = rungs.iter().position(|r| r.name == track.name).map_or(Role::NotProduced, Role::Rung);
+            let index = rungs.iter().position(|r| r.name == track.name).filter(|_| !self.shedding.shed);
+            track.role = index.map_or(Role::NotProduced, Role::Rung);
         }
     }
 

@@ -111,8 +111,13 @@ pub struct Output {
 
 impl Codec {
     pub fn start() -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir-codec")))
+    }
+
+    /// By this command, which may have arguments and environment already.
+    pub fn start_by(mut command: Command) -> Self {
         let (ours, theirs) = UnixStream::pair().unwrap();
-        let child = Command::new(env!("CARGO_BIN_EXE_weir-codec"))
+        let child = command
             .args(["--parent", &std::process::id().to_string()])
             .stdin(Stdio::from(OwnedFd::from(theirs)))
             .stdout(Stdio::null())

@@ -272,7 +272,7 @@ impl Sim {
                 }
             }
             Command::Drain => c.draining = true,
-            Command::Kill { .. } => {
+            Command::Leave { .. } | Command::Kill { .. } => {
                 *c = Codec { lookahead: c.lookahead, slow: c.slow, other: c.other, starts: c.starts, ..Codec::default() };
             }
         }

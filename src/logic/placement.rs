@@ -1,0 +1,105 @@
+//! On which of a machine's GPUs a stream is encoded. Pure.
+//!
+//! NVENC's own answer to "how much is left" is always 100 % on Linux, so the work that was placed is counted, in macroblocks per second (its
+//! throughput is close to proportional to them), and the engines of a device are its weight.
+
+use super::gpu::{Probe, Reading};
+use super::ladder::Rung;
+
+/// A GPU as far as placing streams goes.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Device {
+    /// By what CUDA_VISIBLE_DEVICES names it: its UUID, or its index.
+    pub name: String,
+    /// NVENC engines; a device without any takes no stream.
+    pub engines: u32,
+    /// It works: not lost, not excluded.
+    pub usable: bool,
+}
+
+/// The devices of these UUIDs as they are now. One whose engines are not known has one; a lost one is not usable.
+pub fn devices(uuids: &[String], probe: &Probe, reading: &Reading) -> Vec<Device> {
+    let of = |uuid: &String| {
+        let caps = probe.devices.iter().find(|d| d.uuid == *uuid).and_then(|d| d.encoder.as_ref());
+        Device { name: uuid.clone(), engines: caps.map_or(1, |c| c.engines.max(1)), usable: !reading.is_lost(uuid) }
+    };
+    uuids.iter().map(of).collect()
+}
+
+/// What a stream asks of encoders: macroblocks of 16 x 16 luma samples per second, over all of its rungs.
+pub fn load(rungs: &[Rung]) -> u64 {
+    let of = |r: &Rung| {
+        let macroblocks = u64::from(r.width.div_ceil(16)) * u64::from(r.height.div_ceil(16));
+        macroblocks.saturating_mul(r.fps.milli()) / 1000
+    };
+    rungs.iter().map(of).fold(0, u64::saturating_add)
+}
+
+/// The index of the device that has the least work for each of its engines, `placed` being what each has already, in macroblocks per second. Of equal
+/// ones the first. `None` when no device is usable.
+pub fn choose(devices: &[Device], placed: &[u64]) -> Option<usize> {
+    let share = |i: usize, engines: u32| {
+        // Thousandths, so that one macroblock of two engines still counts.
+        placed.get(i).copied().unwrap_or(0).saturating_mul(1000) / u64::from(engines)
+    };
+    let usable = devices.iter().enumerate().filter(|(_, d)| d.usable && d.engines > 0);
+    usable.min_by_key(|(i, d)| (share(*i, d.engines), *i)).map(|(i, _)| i)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::logic::model::FrameRate;
+    use proptest::prelude::*;
+
+    fn device(engines: u32, usable: bool) -> Device {
+        Device { name: "GPU-0".into(), engines, usable }
+    }
+
+    #[test]
+    fn a_rung_costs_its_macroblocks() {
+        let rung = |width, height, fps| Rung {
+            name: format!("{height}p").parse().unwrap(),
+            width,
+            height,
+            fps: FrameRate::whole(fps),
+            halved: false,
+            kbps: 1,
+            max_kbps: 1,
+        };
+        // 80 x 45, 54 x 30 (854 rounds up), 40 x 23
+        assert_eq!(load(&[rung(1280, 720, 30), rung(854, 480, 30), rung(640, 360, 30)]), (3600 + 1620 + 920) * 30);
+        assert_eq!(load(&[]), 0);
+    }
+
+    #[test]
+    fn the_least_loaded_device_is_chosen_and_engines_weigh() {
+        let two = [device(1, true), device(1, true)];
+        assert_eq!(choose(&two, &[0, 0]), Some(0));
+        assert_eq!(choose(&two, &[10, 9]), Some(1));
+        assert_eq!(choose(&[device(1, true), device(2, true)], &[10, 19]), Some(1));
+        assert_eq!(choose(&[device(1, true), device(2, true)], &[10, 21]), Some(0));
+    }
+
+    #[test]
+    fn a_lost_device_or_one_without_an_encoder_takes_no_stream() {
+        assert_eq!(choose(&[device(1, false), device(1, true)], &[0, 1_000_000]), Some(1));
+        assert_eq!(choose(&[device(0, true)], &[0]), None);
+        assert_eq!(choose(&[], &[]), None);
+    }
+
+    proptest! {
+        /// Equal streams over any devices: none gets two more for each engine than another.
+        #[test]
+        fn work_spreads_by_engines(engines in proptest::collection::vec(1u32..4, 1..6), streams in 1usize..100) {
+            let devices: Vec<_> = engines.iter().map(|&n| device(n, true)).collect();
+            let mut placed = vec![0; devices.len()];
+            for _ in 0..streams {
+                let device = choose(&devices, &placed).unwrap();
+                placed[device] += 1000;
+            }
+            let shares: Vec<_> = placed.iter().zip(&engines).map(|(p, &e)| p / u64::from(e)).collect();
+            prop_assert!(shares.iter().max().unwrap() - shares.iter().min().unwrap() <= 1000);
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Recipe of the NVIDIA path: NVDEC decodes, CUDA scales, NVENC encodes, and pictures stay in the GPU's memory from one end to the other.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use super::{
+    DECODE_NV, Name, Numbers, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value, VideoFormat, WARM_NV, software,
+};
+use crate::cmaf::h264::{self, Chroma};
+use crate::logic::ladder::Size;
+
+/// The smallest picture that GStreamer's encoders take: NVENC on Ampere says 145 x 49, and their caps round that up to whole macroblocks.
+pub const SMALLEST: Size = Size { width: 160, height: 64 };
+
+/// Units in a row that the decoder may fail on: a second of video at the lowest usual rate. Single damaged pictures are common with lossy uplinks; a
+/// second without any picture is a decoder that is gone.
+const MAX_ERRORS: u64 = 25;
+
+/// NVDEC's largest H.264 picture on Ampere (NVDEC application note), luma samples a side.
+const MAX_SIDE: u32 = 4096;
+
+/// How much work an encoder puts into a picture, by how full the device is going to be. Fixed for a worker: another class gives other parameter sets,
+/// and with them a discontinuity on all tracks (rules.md 5).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Class {
+    /// P1, no B-frames: 25 streams of 720p, 480p and 360p beside a source that is passed through.
+    #[default]
+    Dense,
+    /// P4, no B-frames: about half as many.
+    Normal,
+    /// P5, two B-frames, lookahead, two passes: about a fifth.
+    Premium,
+}
+
+struct Effort {
+    preset: &'static str,
+    multi_pass: &'static str,
+    bframes: u64,
+    lookahead: u64,
+}
+
+impl Class {
+    /// Dense gives up first what costs CUDA work and memory beside NVENC: lookahead and the second pass.
+    const fn effort(self) -> Effort {
+        match self {
+            Self::Dense => Effort { preset: "p1", multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            Self::Normal => Effort { preset: "p4", multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            // NVIDIA suggests 10 to 20 pictures of lookahead; 8 is what 0.3 s of delay allow at 30 fps.
+            Self::Premium => Effort { preset: "p5", multi_pass: "two-pass-quarter", bframes: 2, lookahead: 8 },
+        }
+    }
+}
+
+/// Settings of the NVIDIA path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Nvidia {
+    /// Speed against quality.
+    pub class: Class,
+    /// What NVDEC cannot decode may be decoded on the CPU.
+    pub allow_cpu_decode: bool,
+    /// Threads of such a decoder, 1 to 16.
+    pub decoder_threads: u8,
+    /// The source has so few pictures a second that none may be held back for the sake of those behind it.
+    pub low_delay: bool,
+}
+
+/// Where a source is decoded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum DecodedBy {
+    /// NVDEC.
+    Device,
+    /// The CPU, at its cost; the pictures are then brought into the GPU's memory.
+    Cpu,
+}
+
+/// What NVDEC has no decoder for: on Ampere its H.264 is progressive, 8 bits, 4:2:0 (rules.md 28).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub struct Undecodable {
+    what: What,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum What {
+    Interlaced,
+    Depth(u8),
+    Chroma(Chroma),
+    Size(u32, u32),
+}
+
+impl fmt::Display for Undecodable {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.what {
+            What::Interlaced => f.write_str("the GPU does not decode interlaced H.264: send progressive pictures")?,
+            What::Depth(bits) => {
+                write!(f, "the GPU does not decode {bits}-bit H.264: set Color Format NV12 in OBS (Settings, Advanced)")?;
+            }
+            What::Chroma(chroma) => {
+                let chroma = chroma.as_str();
+                write!(f, "the GPU does not decode {chroma} H.264: set Color Format NV12 in OBS (Settings, Advanced)")?;
+            }
+            What::Size(width, height) => write!(f, "the GPU does not decode H.264 of {width}x{height}")?,
+        }
+        f.write_str(" (the server's operator may set nvidia.allow_cpu_decode)")
+    }
+}
+
+/// Where a source is decoded, if it may be.
+///
+/// # Errors
+/// [`Undecodable`] when NVDEC has no decoder for it and the CPU must not help.
+pub fn decoded_by(source: &VideoFormat, allow_cpu_decode: bool) -> Result<DecodedBy, Undecodable> {
+    let picture = h264::picture(&source.avcc);
+    let what = match picture {
+        Some(p) if p.interlaced => What::Interlaced,
+        Some(p) if p.depth > 8 => What::Depth(p.depth),
+        Some(p) if p.chroma != Chroma::Quarter => What::Chroma(p.chroma),
+        _ if source.width.max(source.height) > MAX_SIDE => What::Size(source.width, source.height),
+        _ => return Ok(DecodedBy::Device),
+    };
+    if allow_cpu_decode { Ok(DecodedBy::Cpu) } else { Err(Undecodable { what }) }
+}
+
+pub(super) fn decode(settings: &Nvidia, source: &VideoFormat) -> Result<String, RecipeError> {
+    match decoded_by(source, settings.allow_cpu_decode)? {
+        DecodedBy::Device => {
+            Ok(DECODE_NV.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("max_errors", Value::Number(MAX_ERRORS))])?)
+        }
+        DecodedBy::Cpu => {
+            let decoded = software::decode(settings.decoder_threads, settings.low_delay, h264::picture(&source.avcc))?;
+            Ok(format!("{decoded} ! {}", UPLOAD_NV.fill(&[])?))
+        }
+    }
+}
+
+/// The elements count rates in units of 1024 bits and everybody else in units of 1000 (`bitrate * 1024` in GStreamer's source).
+const fn in_1024(thousands: u64) -> u64 {
+    let kibi = thousands * 1000 / 1024;
+    if kibi == 0 { 1 } else { kibi }
+}
+
+pub(super) fn encode(from: Name, index: usize, rung: &Rung, settings: &Nvidia) -> Result<String, RecipeError> {
+    if !SMALLEST.fits(rung.width, rung.height) {
+        return Err(RecipeError::Small { width: rung.width, height: rung.height, smallest: SMALLEST });
+    }
+    let Numbers { kbps, vbv_ms, fps_num, fps_den, key_interval } = Numbers::of(rung)?;
+    let Effort { preset, multi_pass, bframes, lookahead } = settings.class.effort();
+    let (bframes, lookahead) = if settings.low_delay { (0, 0) } else { (bframes, lookahead) };
+    Ok(RUNG_NV.fill(&[
+        ("from", Value::Name(from)),
+        ("sink", Value::Name(Name(SINK, index))),
+        ("fps_num", Value::Number(fps_num)),
+        ("fps_den", Value::Number(fps_den)),
+        ("preset", Value::Word(preset)),
+        ("multi_pass", Value::Word(multi_pass)),
+        ("bframes", Value::Number(bframes)),
+        ("lookahead", Value::Number(lookahead)),
+        ("kibps", Value::Number(in_1024(kbps))),
+        ("vbv_kibit", Value::Number(in_1024(kbps * vbv_ms / 1000))),
+        ("key_interval", Value::Number(key_interval)),
+    ])?)
+}
+
+/// Pictures of the trial: more than an encoder without B-frames and lookahead holds back.
+pub const TRIAL_PICTURES: u64 = 4;
+
+/// The text of the trial before any stream: [`TRIAL_PICTURES`], scaled down as a ladder does.
+///
+/// # Errors
+/// [`RecipeError::Template`], which is a mistake of this program.
+pub fn warm_up() -> Result<String, RecipeError> {
+    Ok(WARM_NV.fill(&[
+        ("pictures", Value::Number(TRIAL_PICTURES)),
+        ("width", Value::Number(256)),
+        ("height", Value::Number(144)),
+        ("source_width", Value::Number(512)),
+        ("source_height", Value::Number(288)),
+    ])?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::cmaf::h264::read_record;
+    use crate::cmaf::h264::tests::records::{self, bytes};
+    use crate::logic::model::FrameRate;
+    use crate::logic::recipe::{Encoders, pipeline};
+
+    const DENSE: Nvidia = Nvidia { class: Class::Dense, allow_cpu_decode: false, decoder_threads: 2, low_delay: false };
+
+    fn format(hex: &str) -> VideoFormat {
+        read_record(&bytes(hex), None).unwrap()
+    }
+
+    fn rung(width: u32, height: u32) -> Rung {
+        let fps = FrameRate::whole(30);
+        Rung { name: format!("{height}p").parse().unwrap(), width, height, fps, halved: false, kbps: 1024, max_kbps: 1536 }
+    }
+
+    #[test]
+    fn what_the_device_cannot_decode_is_refused_by_name_or_decoded_by_the_cpu() {
+        assert_eq!(decoded_by(&format(records::BASELINE), false), Ok(DecodedBy::Device));
+        for (hex, says) in [
+            (records::INTERLACED, "interlaced"),
+            (records::HIGH_10, "10-bit"),
+            (records::HIGH_422, "4:2:2"),
+            (records::HIGH_444, "4:4:4"),
+        ] {
+            let refused = decoded_by(&format(hex), false).unwrap_err().to_string();
+            assert!(refused.contains(says) && refused.contains("nvidia.allow_cpu_decode"), "{refused}");
+            assert_eq!(decoded_by(&format(hex), true), Ok(DecodedBy::Cpu));
+        }
+        let large = VideoFormat { width: 5120, height: 2880, ..format(records::BASELINE) };
+        assert!(decoded_by(&large, false).unwrap_err().to_string().contains("5120x2880"));
+    }
+
+    #[test]
+    fn pictures_stay_in_the_devices_memory() {
+        let text = pipeline(&format(records::WIDE_576), &[rung(640, 360), rung(426, 240)], Encoders::Nvidia(&DENSE)).unwrap();
+        for word in text.split_whitespace().filter(|w| w.contains("video/x-raw")) {
+            assert!(word.contains("video/x-raw(memory:CUDAMemory)"), "{word}");
+        }
+        assert!(!text.contains("cudadownload") && !text.contains("cudaupload") && !text.contains("avdec"), "{text}");
+        assert!(text.contains("nvh264dec max-errors="), "{text}");
+    }
+
+    #[test]
+    fn what_the_cpu_decodes_is_uploaded_once() {
+        let settings = Nvidia { allow_cpu_decode: true, ..DENSE };
+        let text = pipeline(&format(records::INTERLACED), &[rung(640, 360)], Encoders::Nvidia(&settings)).unwrap();
+        assert_eq!(text.matches("cudaupload").count(), 1);
+        assert!(text.contains("avdec_h264") && text.contains("deinterlace") && !text.contains("nvh264dec"), "{text}");
+        let refused = pipeline(&format(records::INTERLACED), &[rung(640, 360)], Encoders::Nvidia(&DENSE));
+        assert!(matches!(refused, Err(RecipeError::Undecodable(_))));
+    }
+
+    #[test]
+    fn rates_are_told_in_units_of_1024_bits() {
+        let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&DENSE)).unwrap();
+        assert!(text.contains(" bitrate=1000 ") && text.contains(" vbv-buffer-size=1000 "), "{text}");
+        assert_eq!(in_1024(1), 1, "never none");
+    }
+
+    #[test]
+    fn only_the_premium_class_reorders_pictures() {
+        for (class, bframes) in [(Class::Dense, 0), (Class::Normal, 0), (Class::Premium, 2)] {
+            let settings = Nvidia { class, ..DENSE };
+            let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&settings)).unwrap();
+            assert!(text.contains(&format!(" bframes={bframes} ")), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_rung_below_the_encoders_smallest_picture_is_refused() {
+        let text = pipeline(&format(records::WIDE_576), &[rung(128, 72)], Encoders::Nvidia(&DENSE));
+        assert_eq!(text.unwrap_err().to_string(), "128x72 is smaller than 160x64, the encoder's smallest picture");
+    }
+}

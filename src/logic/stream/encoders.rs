@@ -1,0 +1,104 @@
+//! What the encoders of this worker take, and rungs without an encoder (rules.md 1): when nothing encodes them, they go on with the source rung's
+//! segments, until something does again.
+
+use std::time::Duration;
+
+use super::{Now, Output, Role, Stream};
+use crate::logic::ladder::{self, Rung, Size};
+use crate::logic::model::VideoFormat;
+use crate::logic::recipe;
+
+/// What a worker's encoders and decoders do not take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EncoderLimits {
+    /// Smallest picture that is encoded.
+    pub smallest: Size,
+    /// Sources are decoded by a GPU; `true`: by the CPU where that has no decoder for them (rules.md 28). `None`: always by the CPU.
+    pub device: Option<bool>,
+}
+
+impl EncoderLimits {
+    /// The CPU decodes and encodes everything that has a ladder.
+    pub const SOFTWARE: Self = Self { smallest: Size::ANY, device: None };
+
+    /// A GPU of NVIDIA's.
+    pub const fn nvidia(allow_cpu_decode: bool) -> Self {
+        Self { smallest: recipe::NVIDIA_SMALLEST, device: Some(allow_cpu_decode) }
+    }
+
+    pub(super) fn undecodable(&self, source: &VideoFormat) -> Option<recipe::Undecodable> {
+        recipe::decoded_by(source, self.device?).err()
+    }
+}
+
+/// The rungs are shed when starts that gave no picture add up to this: two processes in a row that could not encode (it is tried once more), or four
+/// that died, which may have had other reasons.
+const FRUITLESS: u32 = 4;
+const UNABLE: u32 = 2;
+const DIED: u32 = 1;
+
+/// An encoder that gave pictures for so long is believed: shedding and coming back are a discontinuity for all viewers.
+const PROVEN: Duration = Duration::from_secs(10);
+
+/// Whether encoders give pictures.
+#[derive(Debug, Default)]
+pub(super) struct Shedding {
+    /// Sum over the starts since the last picture.
+    fruitless: u32,
+    /// All encoded rungs are shed.
+    pub shed: bool,
+    /// The encoder gives pictures again since then.
+    good_since: Option<Duration>,
+}
+
+impl Stream {
+    pub(super) fn plan(&self, format: &VideoFormat, passthrough: bool) -> Vec<Rung> {
+        ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough, self.setup.encoders.smallest)
+    }
+
+    /// The codec process is gone; `unable`: because it cannot encode.
+    pub(super) fn encoder_lost(&mut self, reason: &str, unable: bool) {
+        self.shedding.good_since = None;
+        self.shedding.fruitless = self.shedding.fruitless.saturating_add(if unable { UNABLE } else { DIED });
+        let encodes = self.encoding.as_ref().is_some_and(|e| !e.rungs().is_empty());
+        if encodes && !self.shedding.shed && self.shedding.fruitless >= FRUITLESS {
+            self.shedding.shed = true;
+            self.shed_rungs(reason);
+        }
+    }
+
+    /// An encoder gave a picture.
+    pub(super) fn encoder_works(&mut self, now: Now) {
+        self.shedding.fruitless = 0;
+        if !self.shedding.shed {
+            return;
+        }
+        let since = *self.shedding.good_since.get_or_insert(now.mono);
+        if now.mono.saturating_sub(since) >= PROVEN {
+            self.shedding = Shedding::default();
+            let rungs = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
+            self.renumber_rungs(&rungs);
+            self.timeline.request_discontinuity();
+            self.note("the encoder gives pictures again: its rungs are back".into());
+        }
+    }
+
+    fn shed_rungs(&mut self, reason: &str) {
+        self.warn(format!("no encoder, the encoded rungs are shed: {reason}"));
+        if self.decision.is_some() {
+            // The source rung's segments are of another configuration.
+            self.timeline.request_discontinuity();
+            self.begin_shed();
+        }
+    }
+
+    /// From the next cut on, and from the first one when the tracks were only just decided, the source rung's segments stand in. Without a source rung
+    /// nothing is left to show.
+    pub(super) fn begin_shed(&mut self) {
+        self.renumber_rungs(&[]);
+        let shown = self.tracks.iter().any(|t| t.role == Role::Source);
+        if !shown && self.tracks.iter().any(|t| t.role == Role::NotProduced) {
+            self.outputs.push_back(Output::Refuse("the server has no encoder for this stream now: try again later".into()));
+        }
+    }
+}

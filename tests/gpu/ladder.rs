@@ -1,0 +1,132 @@
+//! Whole workers on the GPU: RTMP in, NVDEC, CUDA, NVENC, segments out.
+
+use std::sync::Arc;
+
+use rustix::process::Signal;
+
+use crate::codec::driver_paths;
+use crate::double::{Double, Fault};
+use crate::harness::accident::{SEGMENT, crowd, hurt_on, survived};
+use crate::harness::clip::{Clip, LADDER, SMALL};
+use crate::harness::publisher::Publisher;
+use crate::harness::track::Track;
+use crate::harness::watch::Watch;
+use crate::harness::worker::{SMALL_LADDER, Worker};
+use crate::harness::{alone, decode, until};
+
+/// A worker that encodes with NVENC or not at all.
+pub fn worker(double: &Double, flags: &[&str]) -> Worker {
+    let paths = format!("nvidia.paths={:?}", driver_paths(double));
+    let own = ["--open", "--set", "reconnect_grace=1", "--encoder", "nvidia", "--set", &paths];
+    Worker::start_with(&[&own[..], flags].concat(), &double.environment())
+}
+
+#[test]
+fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device() {
+    const CLIP: Clip = Clip { seconds: 10, ..LADDER };
+    let file = CLIP.file();
+    let double = Double::start();
+    let _machine = alone();
+    let worker = Arc::new(worker(&double, &[]));
+    // What a process uploads in its trial, it has uploaded once it is ready; from here on nothing may pass through the host's memory.
+    until("three ready processes", || worker.get("metrics").text().contains("weir_codec_warm 3\n").then_some(()));
+    let watch = Watch::start(&worker, "anna");
+    let publisher = Publisher::start(&file, &worker, "anna");
+    let pid = worker.codec_pid("anna");
+    double.assert_loaded_by(pid);
+    publisher.finish();
+    let seen = watch.finish();
+    let state = double.state();
+    assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
+    assert_eq!(state.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    Arc::into_inner(worker).expect("the watch is over").stop();
+
+    assert_eq!(seen.rungs(), ["src", "480p", "360p"]);
+    let rungs: Vec<Track> = seen.rungs().iter().map(|name| Track::of(&seen, name)).collect();
+    let cuts: Vec<i64> = (0..5).map(|n| n * 180_000).collect();
+    for rung in &rungs {
+        rung.check();
+        assert_eq!(rung.starts(), cuts, "{}", rung.name);
+        assert_eq!(rung.times(), rungs[0].times(), "{}: every picture, at the source's time", rung.name);
+        let one_idr = |s: &crate::harness::boxes::Segment| s.samples.iter().filter(|s| s.sync).count() == 1;
+        assert!(rung.segments.iter().all(one_idr), "{}: one IDR each", rung.name);
+        decode::brightness(rung);
+    }
+    assert!(seen.tracks.values().all(|t| t.gaps().is_empty() && t.segments.len() == 5));
+    double.until_clean();
+}
+
+#[test]
+fn a_killed_codec_process_costs_its_rungs_two_segments_at_most() {
+    let clip = Clip { seconds: 12, ..LADDER };
+    let double = Double::start();
+    let _machine = alone();
+    let seen = hurt_on(worker(&double, &[]), &clip, Signal::KILL, "codec process lost: process ended");
+    survived(&clip, &seen, 2 * SEGMENT);
+    double.until_clean();
+}
+
+#[test]
+fn streams_that_share_a_process_lose_two_segments_each_when_it_dies() {
+    const CLIP: Clip = Clip { seconds: 12, ..SMALL };
+    for (streams, to_a_process) in [(5, "5"), (2, "1")] {
+        let double = Double::start();
+        let _machine = alone();
+        let set = format!("codec.streams_per_codec={to_a_process}");
+        let worker = worker(&double, &["--ladder", SMALL_LADDER, "--set", &set]);
+        crowd(worker, &CLIP, streams, to_a_process.parse().unwrap());
+        double.until_clean();
+    }
+}
+
+#[test]
+fn without_a_session_the_source_goes_on_alone_and_never_by_software() {
+    /// NV_ENC_ERR_OUT_OF_MEMORY.
+    const OUT_OF_MEMORY: i32 = 10;
+    const CLIP: Clip = Clip { seconds: 8, ..SMALL };
+    let file = CLIP.file();
+    let mut double = Double::start();
+    let _machine = alone();
+    let worker = Arc::new(worker(&double, &["--ladder", SMALL_LADDER, "--set", "codec.warm=0"]));
+    double.set(Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: OUT_OF_MEMORY, after: 0, times: None });
+    let watch = Watch::start(&worker, "anna");
+    Publisher::start(&file, &worker, "anna").finish();
+    let seen = watch.finish();
+    worker.logged("cannot encode");
+    worker.logged("the encoded rungs are shed");
+    Arc::into_inner(worker).expect("the watch is over").stop();
+    assert_eq!(seen.rungs(), ["src", "240p"], "the set stays whole");
+    for (name, media) in &seen.tracks {
+        assert!(media.gaps().is_empty(), "{name}: {:?}", media.gaps());
+        assert!(name == "audio" || media.segments.iter().all(|s| s.path.contains("/src/")), "{name}");
+    }
+    double.until_clean();
+}
+
+#[test]
+fn streams_spread_over_two_devices_and_a_process_sees_one() {
+    const CLIP: Clip = Clip { seconds: 8, ..SMALL };
+    let file = CLIP.file();
+    let mut double = Double::start();
+    double.set(Fault::Devices { count: 2 });
+    let _machine = alone();
+    let worker = worker(&double, &["--ladder", SMALL_LADDER]);
+    let publishers: Vec<Publisher> = ["anna", "bert"]
+        .iter()
+        .map(|name| {
+            let publisher = Publisher::start(&file, &worker, name);
+            worker.codec_pid(name);
+            publisher
+        })
+        .collect();
+    let pids = ["anna", "bert"].map(|name| worker.codec_pid(name));
+    let devices = until("both to encode", || {
+        let sessions = double.state().sessions;
+        let of = |pid: u32| sessions.iter().find(|s| s.pid == pid && s.width > 0).map(|s| s.device);
+        of(pids[0]).zip(of(pids[1]))
+    });
+    assert_ne!(devices.0, devices.1);
+    publishers.into_iter().for_each(Publisher::finish);
+    worker.stop();
+    double.until_clean();
+}
