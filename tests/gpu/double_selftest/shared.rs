@@ -108,9 +108,8 @@ fn nvml_sees_the_sessions_and_memory_of_every_process() {
     let processes =
         [Running::start(&double, &whole()), Running::start(&double, &format!("{} ! nvh264enc ! fakesink", live(640, 360)))];
     let seen = until("a rate of both sessions", || {
-        let seen = readings(&double);
         let ready = double.state().sessions.iter().filter(|s| s.width > 0 && s.fps > 0).count() == 2;
-        ready.then_some(seen)
+        ready.then(|| readings(&double))
     });
     assert!(seen.contains("device 0 total 24146608128 ") && seen.contains(" sessions 2 "), "{seen}");
     for (process, size) in processes.iter().zip(["160x120", "640x360"]) {
