@@ -43,7 +43,7 @@ const MAX_CHASE: MediaTime = MediaTime::from_secs(60);
 const MIN_STEP: MediaTime = MediaTime::from_millis(500);
 
 /// A DASH Period tells the time of all its segments by its `@start`; rows whose dates differ from that by more begin a new one, with or without a
-/// discontinuity. The error that [`MAX_ERROR`] allows.
+/// discontinuity. As much as the dates themselves may be off.
 pub const MAX_PERIOD_ERROR: MediaTime = MAX_ERROR;
 
 /// How late packets are, by the monotonic clock.

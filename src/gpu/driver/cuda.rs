@@ -1,7 +1,7 @@
 //! Devices and contexts, by cudarc.
 //!
 //! cudarc panics where the library or a function of it is missing, and opens the first of its own list of names: with `libcuda.so`, which only
-//! development packages have, before `libcuda.so.1`, which GStreamer opens. So [`library`] is asked first, and nothing else here is called unless it
+//! development packages have, before `libcuda.so.1`, which GStreamer opens. So `library` is asked first, and nothing else here is called unless it
 //! answered [`Library::Loaded`].
 
 use std::ffi::{CStr, c_uint, c_void};
