@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
 use tokio::net::TcpListener;
+use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
@@ -112,7 +113,7 @@ pub fn push(to: &str, size: &str, fps: u32, gop: f64, kbps: u32, seconds: Option
     runtime.block_on(async {
         tokio::select! {
             pushed = push::run(options) => pushed.map_err(|e| Fatal::new(1, e)),
-            stopped = wait_for_signal() => stopped.map_err(|e| Fatal::new(1, e)),
+            stopped = async { Signals::watch()?.next().await; std::io::Result::Ok(()) } => stopped.map_err(|e| Fatal::new(1, e)),
         }
     })
 }
@@ -304,6 +305,8 @@ async fn serve(
         },
         decoder_threads: config.software.decoder_threads,
     };
+    // Before anybody can see that the worker is ready: from here on a signal means an orderly end.
+    let mut signals = Signals::watch().map_err(|e| Fatal::new(1, e))?;
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     let worker =
@@ -322,7 +325,7 @@ async fn serve(
     let admin = http::admin(Arc::clone(&worker));
     tokio::spawn(async move { axum::serve(http_listener, public).await });
     tokio::spawn(async move { axum::serve(admin_listener, admin).await });
-    wait_for_signal().await.map_err(|e| Fatal::new(1, e))?;
+    signals.next().await;
     tracing::info!("stopping: streams are written to their end");
     shutdown.cancel();
     let drained = worker.drain().await;
@@ -339,13 +342,21 @@ async fn serve(
     }
 }
 
-async fn wait_for_signal() -> std::io::Result<()> {
-    use tokio::signal::unix::{SignalKind, signal};
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    tokio::select! {
-        _ = terminate.recv() => {}
-        _ = interrupt.recv() => {}
+/// SIGTERM and SIGINT, which end the process at once until somebody watches them.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn watch() -> std::io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
     }
-    Ok(())
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
 }
