@@ -14,7 +14,7 @@ use crate::harness::{beside_others, decode, tools};
 const CLIP: Clip = Clip { seconds: 6, ..SMALL };
 
 /// The rungs that come of it, and the size of the best one.
-const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 17] = [
+const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 21] = [
     ("portrait", Clip { width: 360, height: 640, ..CLIP }, &["src", "240p"], (360, 640)),
     ("square", Clip { width: 360, height: 360, ..CLIP }, &["src", "240p"], (360, 360)),
     ("4:3 with wide samples", Clip { width: 480, height: 360, more: "-vf setsar=4/3", ..CLIP }, &["src", "240p"], (480, 360)),
@@ -40,6 +40,10 @@ const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 17] = [
         (640, 360),
     ),
     ("176x144", Clip { width: 176, height: 144, kbps: 200, ..CLIP }, &["src", "half"], (176, 144)),
+    ("4K", Clip { width: 3840, height: 2160, fps: 10, gop: 20, kbps: 4000, ..CLIP }, &["top", "240p"], (1920, 1080)),
+    ("a size of half macroblocks", Clip { width: 638, height: 358, ..CLIP }, &["src", "240p"], (638, 358)),
+    ("audio that begins late", Clip { more: "-af atrim=start=3", ..CLIP }, &["src", "240p"], (640, 360)),
+    ("audio that stops", Clip { more: "-af atrim=end=3", ..CLIP }, &["src", "240p"], (640, 360)),
     ("10 bits", Clip { more: "-profile:v high10 -pix_fmt yuv420p10le", ..CLIP }, &["top", "240p"], (640, 360)),
     ("4:2:2", Clip { more: "-profile:v high422 -pix_fmt yuv422p", ..CLIP }, &["top", "240p"], (640, 360)),
     ("interlaced", Clip { more: "-flags +ilme+ildct -x264opts tff=1:weightp=0", ..CLIP }, &["top", "240p"], (640, 360)),

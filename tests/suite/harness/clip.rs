@@ -56,13 +56,15 @@ impl Clip {
         let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() {
             let unfinished = path.with_extension(format!("{}.flv", std::process::id()));
-            tools::ffmpeg(arguments.iter().map(String::as_str).chain([tools::text(&unfinished)]));
+            let output = ["-f", "flv", "-flvflags", "no_duration_filesize", tools::text(&unfinished)];
+            tools::ffmpeg(arguments.iter().map(String::as_str).chain(output));
             std::fs::rename(&unfinished, &path).unwrap();
         }
         path
     }
 
-    fn arguments(&self) -> Vec<String> {
+    /// What ffmpeg is told to make it, without where it goes.
+    pub fn arguments(&self) -> Vec<String> {
         let Self { width, height, fps, seconds, gop, kbps, video, audio, more } = self;
         let mut out: Vec<String> = Vec::new();
         let mut put = |text: &str| out.extend(text.split(' ').map(str::to_owned));
@@ -85,7 +87,6 @@ impl Clip {
                 None => out.extend(option.iter().map(|&o| o.to_owned())),
             }
         }
-        out.extend(["-f", "flv", "-flvflags", "no_duration_filesize"].map(str::to_owned));
         out
     }
 
