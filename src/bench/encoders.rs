@@ -10,7 +10,8 @@ use weir::link::bench::Job;
 
 /// Every preset with one session (which never has more than one engine), with few and with many.
 pub fn presets(bench: &mut Bench) {
-    let (presets, sessions): (&[u8], &[u16]) = if bench.quick { (&[1, 7], &[1, 4]) } else { (&[1, 2, 3, 4, 5, 6, 7], &[1, 4, 16]) };
+    let (presets, sessions): (&[u8], &[u16]) =
+        if bench.quick { (&[1, 7], &[1, 4]) } else { (&[1, 2, 3, 4, 5, 6, 7], &[1, 4, 16]) };
     let mut measuring = Measuring::start(&bench.setting);
     for size in sizes(bench.source) {
         for &preset in presets {
@@ -25,7 +26,8 @@ pub fn presets(bench: &mut Bench) {
                 let fps = measuring.as_mut().map_err(|e| e.clone()).and_then(|m| m.run(job));
                 let expected = bench.machine.encoded_fps(preset, size.width, size.height, sessions.into());
                 let cost = fps.as_ref().map(|fps| fps * f64::from(macroblocks(size.width, size.height)) / 1e6);
-                let row = Row::of(Part::Presets, format!("P{preset}, {sessions} x {size}"), "frames/s", fps.clone()).expect(expected);
+                let row =
+                    Row::of(Part::Presets, format!("P{preset}, {sessions} x {size}"), "frames/s", fps.clone()).expect(expected);
                 bench.add(row.note(cost.map(|c| format!("{c:.2} million macroblocks/s")).unwrap_or_default()));
                 if fps.is_err() {
                     // A process whose device failed once does not get it back.

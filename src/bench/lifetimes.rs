@@ -7,10 +7,11 @@ use std::time::{Duration, Instant};
 use weir::link::bench::Job;
 use weir::link::wire::{FromCodec, Plan, ToCodec};
 use weir::logic::bench::{Part, Row, context_mib, decoder_mib, median, refused, session_mib};
+use weir::logic::recipe;
 
 use super::clip::Clip;
 use super::codec::{Codec, DEADLINE, Measuring};
-use super::streams::{clip, plan};
+use super::streams::plan;
 use super::{Bench, FPS, mib};
 
 /// Pictures of each rung after which a stream has all the memory that it is going to have: above the decoder's delay and the encoders' pools.
@@ -28,7 +29,7 @@ pub fn memory(bench: &mut Bench) {
 
 fn memory_rows(bench: &Bench, rows: &mut Vec<Row>) -> Result<(), String> {
     let row = |what: String, mib: f64| Row::new(Part::Memory, what, "MiB", mib);
-    let clip = clip(bench)?;
+    let clip = bench.clip()?;
     let nothing = bench.gauge.memory()?;
     let more = |than: u64| -> Result<f64, String> { Ok(mib(bench.gauge.memory()?) - mib(than)) };
     let mut codec = Codec::start(bench.setting.command())?;
@@ -57,13 +58,15 @@ fn memory_rows(bench: &Bench, rows: &mut Vec<Row>) -> Result<(), String> {
         begin(&mut codec, 1000 + cycle, &whole, &clip)?;
         stop(&mut codec, 1000 + cycle)?;
     }
-    rows.push(row(format!("left after {cycles} starts and stops in one process"), more(stopped)?).expect(Some(0.0)).note("a leak"));
+    rows.push(
+        row(format!("left after {cycles} starts and stops in one process"), more(stopped)?).expect(Some(0.0)).note("a leak"),
+    );
     drop(codec);
     rows.push(row("left after the process's end".into(), more(nothing)?).expect(Some(0.0)).note("a leak of the driver's"));
     let (with_decoder, width, height) = first.ok_or("the ladder has no rungs")?;
     let alone = encoder_alone(bench, nothing, width, height)?;
     let what = format!("an encoder of {width}x{height} in a context, without decoder");
-    rows.push(row(what, alone).expect(Some(context_mib() + session_mib())).note("and 16 pictures"));
+    rows.push(row(what, alone).expect(Some(context_mib() + session_mib())));
     rows.push(row("decoder: the difference".into(), with_decoder + context(rows) - alone).expect(Some(decoder_mib())));
     Ok(())
 }
@@ -73,7 +76,7 @@ fn context(rows: &[Row]) -> f64 {
     rows.first().and_then(|r| r.measured).unwrap_or(0.0)
 }
 
-/// The most that is in use while one encoder works, less what was before.
+/// The most that is in use while one encoder works, less what was before and the pictures that it is given.
 fn encoder_alone(bench: &Bench, nothing: u64, width: u32, height: u32) -> Result<f64, String> {
     let mut measuring = Measuring::start(&bench.setting)?;
     let time = bench.each.max(Duration::from_secs(1));
@@ -86,7 +89,9 @@ fn encoder_alone(bench: &Bench, nothing: u64, width: u32, height: u32) -> Result
         }
         job.join().map_err(|_| "the measuring thread panicked".to_owned())?.map(|_| most)
     })?;
-    Ok(mib(working.ok_or("NVML does not say how much memory is in use")?) - mib(nothing))
+    // NV12: a byte for each luma sample, and half as many for chroma.
+    let given = recipe::BENCH_PICTURES * u64::from(width) * u64::from(height) * 3 / 2;
+    Ok(mib(working.ok_or("NVML does not say how much memory is in use")?) - mib(nothing) - mib(given))
 }
 
 /// Starts a stream, feeds it as fast as it takes it, and waits until each rung has given some pictures; the time to the first picture of all rungs.
@@ -135,9 +140,12 @@ pub fn start(bench: &mut Bench) {
         let first = begin(&mut codec, 0, &plan(bench, clip), clip)?;
         Ok((ready.as_secs_f64(), first.as_secs_f64()))
     };
-    let times = clip(bench).and_then(|clip| (0..TIMES).map(|_| once(&clip)).collect::<Result<Vec<_>, _>>());
+    let times = bench.clip().and_then(|clip| (0..TIMES).map(|_| once(&clip)).collect::<Result<Vec<_>, _>>());
     let of = |which: fn(&(f64, f64)) -> f64| {
-        times.as_ref().map_err(Clone::clone).and_then(|t| median(t.iter().map(which).collect()).ok_or_else(|| "nothing measured".into()))
+        times
+            .as_ref()
+            .map_err(Clone::clone)
+            .and_then(|t| median(t.iter().map(which).collect()).ok_or_else(|| "nothing measured".into()))
     };
     let all = |which: fn(&(f64, f64)) -> f64| {
         let seconds = |t: &Vec<(f64, f64)>| t.iter().map(|t| format!("{:.2}", which(t))).collect::<Vec<_>>().join(", ");
@@ -156,7 +164,7 @@ pub fn sandbox(bench: &mut Bench) {
     let expected = walls.as_ref().ok().map(|w| w.1);
     let note = walls.as_ref().map(|w| w.2.clone()).unwrap_or_default();
     bench.add(Row::of(Part::Sandbox, "walls that hold", "checks", walls.map(|w| w.0)).expect(expected).note(note));
-    let clip = clip(bench);
+    let clip = bench.clip();
     let inside = clip.as_ref().map_err(Clone::clone).and_then(|clip| {
         let mut codec = Codec::start(bench.setting.command())?;
         codec.greet()?;
@@ -172,7 +180,8 @@ pub fn sandbox(bench: &mut Bench) {
 /// How many walls hold, how many there are, and which do not.
 fn walls(bench: &Bench) -> Result<(f64, f64, String), String> {
     let mut command = bench.setting.command();
-    let done = command.arg("--sandbox-check").stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
+    let done =
+        command.arg("--sandbox-check").stdin(Stdio::null()).stderr(Stdio::inherit()).output().map_err(|e| e.to_string())?;
     let said: serde_json::Value = serde_json::from_slice(&done.stdout).map_err(|e| format!("{}: {e}", done.status))?;
     let checks = said.as_object().into_iter().flatten().filter_map(|(_, of)| of.as_object()).flatten();
     let (mut hold, mut all, mut broken) = (0.0, 0.0, Vec::new());

@@ -8,7 +8,9 @@ mod gauge;
 mod lifetimes;
 mod streams;
 
+use std::cell::OnceCell;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::Duration;
 
 use anyhow::anyhow;
@@ -24,6 +26,7 @@ use weir::logic::recipe::{self, Class};
 use weir::report::http::VERSION;
 
 use crate::{Fatal, exit, probe, run};
+use clip::Clip;
 use codec::Setting;
 use gauge::Gauge;
 
@@ -60,6 +63,9 @@ pub struct Arguments {
     /// Picture of the generated source.
     #[arg(long, value_name = "WxH", default_value = "1920x1080")]
     source: String,
+    /// As nvidia.class: dense, normal or premium; of streams, memory, ladder, start and sandbox.
+    #[arg(long, value_name = "CLASS", default_value = "dense", value_parser = class)]
+    class: Class,
     /// What the driver needs besides its usual files, as nvidia.paths; may be given several times.
     #[arg(long, value_name = "PATH")]
     path: Vec<PathBuf>,
@@ -77,6 +83,10 @@ struct Bench {
     quick: bool,
     each: Duration,
     streams: u16,
+    /// The class's preset.
+    preset: u8,
+    /// Made when it is first needed: that takes as long as it plays.
+    clip: OnceCell<Result<Arc<Clip>, String>>,
     rows: Vec<Row>,
 }
 
@@ -85,7 +95,8 @@ pub fn gpu(arguments: &Arguments) -> Result<(), Fatal> {
     let wrong = |text: String| Fatal::new(exit::CONFIGURATION, anyhow!(text));
     let (source, rungs) = ladder_below(&arguments.source).map_err(wrong)?;
     let internal = |e: String| Fatal::new(1, anyhow!(e));
-    let options = gpu::Options { interval: READINGS, ..gpu::Options::new(&config::Gpu::default()).map_err(|e| Fatal::new(1, e))? };
+    let options =
+        gpu::Options { interval: READINGS, ..gpu::Options::new(&config::Gpu::default()).map_err(|e| Fatal::new(1, e))? };
     let program = run::codec_program(None);
     // Writes GStreamer's registry too, for all processes that follow.
     let (report, survey) = probe::encoder(EncoderChoice::Nvidia, &options, &program, None)?;
@@ -102,7 +113,7 @@ pub fn gpu(arguments: &Arguments) -> Result<(), Fatal> {
         device: device.uuid.clone(),
         paths: arguments.path.clone(),
         environment: Vec::new(),
-        encoder: Encoder::Nvidia { class: Class::Dense, allow_cpu_decode: false },
+        encoder: Encoder::Nvidia { class: arguments.class, allow_cpu_decode: false },
     };
     let seconds = arguments.seconds.unwrap_or(if arguments.quick { 1 } else { 5 });
     let mut bench = Bench {
@@ -116,6 +127,8 @@ pub fn gpu(arguments: &Arguments) -> Result<(), Fatal> {
         quick: arguments.quick,
         each: Duration::from_secs(seconds),
         streams: arguments.streams.unwrap_or(if arguments.quick { 2 } else { 25 }),
+        preset: arguments.class.preset(),
+        clip: OnceCell::new(),
         rows: Vec::new(),
     };
     let wanted = |part: Part| arguments.only.is_empty() || arguments.only.contains(&part);
@@ -132,6 +145,10 @@ pub fn gpu(arguments: &Arguments) -> Result<(), Fatal> {
         }
     }
     bench.print(arguments.json)
+}
+
+fn class(name: &str) -> Result<Class, String> {
+    serde_json::from_value(name.into()).map_err(|_| "it is dense, normal or premium".into())
 }
 
 /// Somebody's streams must not stutter because somebody else measures.
@@ -164,8 +181,20 @@ fn ladder_below(source: &str) -> Result<(Size, Vec<Rung>), String> {
 
 impl Bench {
     fn add(&mut self, row: Row) {
-        tracing::info!("{}: {}: {}", row.part, row.what, row.measured.map_or_else(|| row.note.clone(), |m| format!("{m:.2} {}", row.unit)));
+        tracing::info!(
+            "{}: {}: {}",
+            row.part,
+            row.what,
+            row.measured.map_or_else(|| row.note.clone(), |m| format!("{m:.2} {}", row.unit))
+        );
         self.rows.push(row);
+    }
+
+    /// A source of two key frame intervals; of one with `--quick`.
+    fn clip(&self) -> Result<Arc<Clip>, String> {
+        let seconds = if self.quick { 2 } else { 4 };
+        let make = || Clip::make(&self.setting.program, self.source, seconds).map(Arc::new);
+        self.clip.get_or_init(make).clone()
     }
 
     /// The sources of every expectation that follows.
@@ -193,8 +222,11 @@ impl Bench {
             row("video clock, highest", "MHz", self.machine.clock_mhz.map(f64::from)).expect(a10g(1500.0)),
             row("memory", "MiB", Some(mib(device.memory))).expect(a10g(23_028.0)),
             row("memory in use before", "MiB", load.and_then(|l| l.memory_used).map(mib)),
-            row("presets", "of P1 to P7", encoder.map(|e| e.presets.len() as f64)).expect(Some(7.0)).note(presets.unwrap_or_default()),
-            row("presets of before P1 to P7", "0 or 1", encoder.map(|_| u32::from(legacy).into())).note("gone from driver 590 on"),
+            row("presets", "of P1 to P7", encoder.map(|e| e.presets.len() as f64))
+                .expect(Some(7.0))
+                .note(presets.unwrap_or_default()),
+            row("presets of before P1 to P7", "0 or 1", encoder.map(|_| u32::from(legacy).into()))
+                .note("gone from driver 590 on"),
             row("B-frames at the most", "frames", encoder.map(|e| e.b_frames.into())).expect(a10g(4.0)),
             row("smallest picture, width", "samples", encoder.map(|e| e.width.0.into())).expect(a10g(145.0)),
             row("smallest picture, height", "samples", encoder.map(|e| e.height.0.into())).expect(a10g(49.0)),

@@ -16,8 +16,11 @@ use super::codec::{Codec, DEADLINE, Setting};
 use super::gauge::Over;
 use super::{Bench, FPS, cores, mib};
 
-/// Below this share of the pictures that were due a stream is not in real time: one picture in fifty may hang between two looks at the counters.
+/// Below this share of the pictures that were due a stream is not in real time.
 const REAL_TIME: f64 = 0.98;
+
+/// Pictures that may come just before the first look at the counters, or just after the last.
+const EDGES: f64 = 2.0;
 
 /// After the first pictures, until queues are as full as they stay and NVML's averages hold nothing of the start.
 const SETTLE: Duration = Duration::from_secs(1);
@@ -109,7 +112,13 @@ pub fn run(
     let mut threads = Vec::new();
     let mut links = Vec::new();
     for (codec, numbers) in codecs.into_iter().zip(numbers.chunks(per_process.max(1).into())) {
-        let feeder = Feeder { link: codec.link()?, clip: Arc::clone(clip), numbers: numbers.to_vec(), begin, shared: Arc::clone(&shared) };
+        let feeder = Feeder {
+            link: codec.link()?,
+            clip: Arc::clone(clip),
+            numbers: numbers.to_vec(),
+            begin,
+            shared: Arc::clone(&shared),
+        };
         links.push(codec.link()?);
         threads.push(std::thread::spawn(move || feeder.feed()));
         let shared = Arc::clone(&shared);
@@ -162,7 +171,7 @@ fn measure(bench: &Bench, shared: &Shared, pids: &[u32], time: Duration) -> Resu
     let delays = shared.each(|g| g.longest_delay.load(Ordering::Relaxed));
     Ok(Ran {
         worst,
-        in_time: shares.iter().filter(|s| s.iter().all(|&share| share >= REAL_TIME)).count(),
+        in_time: shares.iter().filter(|s| s.iter().all(|&share| share + EDGES / due >= REAL_TIME)).count(),
         delay: delays.into_iter().flatten().max().unwrap_or(0) as f64 / 1e6,
         cores: busy / took / shares.len().max(1) as f64,
         over,
@@ -243,15 +252,24 @@ fn mps() -> Option<PathBuf> {
 
 /// The same streams each in a process of its own, and several in one; through MPS and past it.
 pub fn sharing(bench: &mut Bench) {
-    let clip = clip(bench);
+    let clip = bench.clip();
     let mut kinds: Vec<u16> = if bench.quick { vec![1, bench.streams] } else { vec![1, 5, bench.streams] };
     kinds.dedup();
     let daemon = mps();
     for with_mps in [false, true] {
         for &per_process in &kinds {
-            let what = format!("{} streams, {per_process} in a process, {} MPS", bench.streams, if with_mps { "with" } else { "without" });
+            let what = format!(
+                "{} streams, {per_process} in a process, {} MPS",
+                bench.streams,
+                if with_mps { "with" } else { "without" }
+            );
             let Some(setting) = setting(bench, with_mps, daemon.as_ref()) else {
-                bench.add(Row::missing(Part::Streams, what, "in real time", "no MPS control daemon here: nvidia-cuda-mps-control -d"));
+                bench.add(Row::missing(
+                    Part::Streams,
+                    what,
+                    "streams",
+                    "no MPS control daemon here: nvidia-cuda-mps-control -d",
+                ));
                 continue;
             };
             let ran = clip.clone().and_then(|clip| run(bench, &setting, &clip, bench.streams, per_process, bench.each));
@@ -274,7 +292,7 @@ fn setting(bench: &Bench, with_mps: bool, daemon: Option<&PathBuf>) -> Option<Se
 
 fn sharing_rows(bench: &mut Bench, what: &str, per_process: u16, ran: Result<Ran, String>) {
     let streams = f64::from(bench.streams);
-    let fit = bench.machine.streams(1, &bench.rungs).map(|fit| fit.floor().min(streams));
+    let fit = bench.machine.streams(bench.preset, &bench.rungs).map(|fit| fit.floor().min(streams));
     let processes = f64::from(bench.streams.div_ceil(per_process.max(1)));
     let row = |name: &str, unit, value: Result<f64, String>| Row::of(Part::Streams, format!("{what}: {name}"), unit, value);
     let of = |value: fn(&Ran) -> Option<f64>| {
@@ -285,26 +303,24 @@ fn sharing_rows(bench: &mut Bench, what: &str, per_process: u16, ran: Result<Ran
         row("in real time", "streams", of(|r| Some(r.in_time as f64)))
             .expect(fit)
             .note(slowest.map(|s| format!("the slowest rung made {s:.2} of its pictures")).unwrap_or_default()),
-        row("device memory", "MiB", of(|r| r.over.memory.map(mib))).expect(Some(processes * context_mib() + streams * stream_mib())),
-        row("cores for each stream", "cores", of(|r| Some(r.cores))).expect(cpu_budget(cores(), bench.streams)).note("expected: what is there"),
+        row("device memory", "MiB", of(|r| r.over.memory.map(mib)))
+            .expect(Some(processes * context_mib() + streams * stream_mib())),
+        row("cores for each stream", "cores", of(|r| Some(r.cores)))
+            .expect(cpu_budget(cores(), bench.streams))
+            .note("expected: what is there"),
         row("longest delay", "s", of(|r| Some(r.delay))),
     ];
     rows.into_iter().for_each(|r| bench.add(r));
 }
 
-/// A source of two key frame intervals; of one with `--quick`.
-pub fn clip(bench: &Bench) -> Result<Arc<Clip>, String> {
-    Clip::make(&bench.setting.program, bench.source, if bench.quick { 2 } else { 4 }).map(Arc::new)
-}
-
-/// The ladder as it is in production: each stream in a process of its own, by the dense class.
+/// The ladder as it is in production: each stream in a process of its own, by the class that was asked for.
 pub fn full_load(bench: &mut Bench) {
     let part = Part::Ladder;
-    let time = bench.each * 6;
-    let ran = clip(bench).and_then(|clip| run(bench, &bench.setting, &clip, bench.streams, 1, time));
+    let time = if bench.quick { bench.each } else { bench.each * 6 };
+    let ran = bench.clip().and_then(|clip| run(bench, &bench.setting, &clip, bench.streams, 1, time));
     let streams = f64::from(bench.streams);
     let machine = bench.machine;
-    let fit = machine.streams(1, &bench.rungs);
+    let fit = machine.streams(bench.preset, &bench.rungs);
     let mut rows = Vec::new();
     for (index, rung) in bench.rungs.iter().enumerate() {
         let what = format!("{} streams, {}x{}: share of real time, slowest", bench.streams, rung.width, rung.height);
@@ -315,17 +331,21 @@ pub fn full_load(bench: &mut Bench) {
         ran.as_ref().map_err(Clone::clone).and_then(|r| value(r).ok_or_else(|| "NVML does not say".into()))
     };
     let load = placement::load(&bench.rungs) as f64 * streams;
-    let full = machine.encoded_fps(1, 1920, 1080, u32::MAX).map(|fps| fps * 8160.0);
+    let full = machine.encoded_fps(bench.preset, 1920, 1080, u32::MAX).map(|fps| fps * 8160.0);
     let decoded = machine.decoded_fps(bench.source.width, bench.source.height);
     let decoding = decoded.map(|d| (streams * f64::from(FPS) / d * 100.0).min(100.0));
     let sessions = streams * bench.rungs.len() as f64;
     rows.extend([
-        Row::of(part, "streams in real time", "streams", of(|r| Some(r.in_time as f64))).expect(fit.map(|f| f.floor().min(streams))),
+        Row::of(part, "streams in real time", "streams", of(|r| Some(r.in_time as f64)))
+            .expect(fit.map(|f| f.floor().min(streams))),
         Row::of(part, "NVENC busy", "%", of(|r| r.over.encoder)).expect(full.map(|f| (load / f * 100.0).min(100.0))),
         Row::of(part, "NVDEC busy", "%", of(|r| r.over.decoder)).expect(decoding),
         Row::of(part, "encode sessions", "sessions", of(|r| r.over.sessions.map(f64::from))).expect(Some(sessions)),
-        Row::of(part, "device memory", "MiB", of(|r| r.over.memory.map(mib))).expect(Some(streams * (context_mib() + stream_mib()))),
-        Row::of(part, "cores for each stream", "cores", of(|r| Some(r.cores))).expect(cpu_budget(cores(), bench.streams)).note("expected: what is there"),
+        Row::of(part, "device memory", "MiB", of(|r| r.over.memory.map(mib)))
+            .expect(Some(streams * (context_mib() + stream_mib()))),
+        Row::of(part, "cores for each stream", "cores", of(|r| Some(r.cores)))
+            .expect(cpu_budget(cores(), bench.streams))
+            .note("expected: what is there"),
         Row::of(part, "longest delay of a picture", "s", of(|r| Some(r.delay))),
     ]);
     rows.into_iter().for_each(|r| bench.add(r));

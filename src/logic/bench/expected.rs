@@ -23,9 +23,27 @@ struct Published {
 
 /// Turing (T4), Ampere GA10x (A10G), Ada (L4). Devices of other kinds have no expectation.
 const PUBLISHED: [Published; 3] = [
-    Published { compute: (7, 5), encode: [833.0, 600.0, 264.0, 207.0], encode_clock: 1950.0, decode: 771.0, decode_clock: 1860.0 },
-    Published { compute: (8, 6), encode: [846.0, 613.0, 266.0, 213.0], encode_clock: 1950.0, decode: 748.0, decode_clock: 1665.0 },
-    Published { compute: (8, 9), encode: [885.0, 647.0, 283.0, 211.0], encode_clock: 2415.0, decode: 903.0, decode_clock: 2160.0 },
+    Published {
+        compute: (7, 5),
+        encode: [833.0, 600.0, 264.0, 207.0],
+        encode_clock: 1950.0,
+        decode: 771.0,
+        decode_clock: 1860.0,
+    },
+    Published {
+        compute: (8, 6),
+        encode: [846.0, 613.0, 266.0, 213.0],
+        encode_clock: 1950.0,
+        decode: 748.0,
+        decode_clock: 1665.0,
+    },
+    Published {
+        compute: (8, 9),
+        encode: [885.0, 647.0, 283.0, 211.0],
+        encode_clock: 2415.0,
+        decode: 903.0,
+        decode_clock: 2160.0,
+    },
 ];
 
 /// What of a device decides what it can do.
@@ -127,8 +145,7 @@ mod tests {
     use crate::logic::model::FrameRate;
 
     /// As `nvidia-smi` shows one in an EC2 instance.
-    const A10G: Machine =
-        Machine { compute: Version { major: 8, minor: 6 }, encoders: 1, decoders: 2, clock_mhz: Some(1500) };
+    const A10G: Machine = Machine { compute: Version { major: 8, minor: 6 }, encoders: 1, decoders: 2, clock_mhz: Some(1500) };
 
     fn rung(width: u32, height: u32) -> Rung {
         let fps = FrameRate::whole(30);

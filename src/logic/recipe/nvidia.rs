@@ -5,8 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BENCH_NV, DECODE_NV, Name, Numbers, PICTURES_NV, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value, VideoFormat,
-    WARM_NV, software, within,
+    BENCH_NV, DECODE_NV, Name, Numbers, PICTURES_NV, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value,
+    VideoFormat, WARM_NV, software, within,
 };
 use crate::cmaf::h264::{self, Chroma};
 use crate::logic::ladder::Size;
@@ -35,21 +35,29 @@ pub enum Class {
     Premium,
 }
 
+/// GStreamer's names of NVENC's presets, the fastest first.
+const PRESETS: [&str; 7] = ["p1", "p2", "p3", "p4", "p5", "p6", "p7"];
+
 struct Effort {
-    preset: &'static str,
+    preset: u8,
     multi_pass: &'static str,
     bframes: u64,
     lookahead: u64,
 }
 
 impl Class {
+    /// NVENC's preset, 1 (fastest) to 7.
+    pub const fn preset(self) -> u8 {
+        self.effort().preset
+    }
+
     /// Dense gives up first what costs CUDA work and memory beside NVENC: lookahead and the second pass.
     const fn effort(self) -> Effort {
         match self {
-            Self::Dense => Effort { preset: "p1", multi_pass: "disabled", bframes: 0, lookahead: 0 },
-            Self::Normal => Effort { preset: "p4", multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            Self::Dense => Effort { preset: 1, multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            Self::Normal => Effort { preset: 4, multi_pass: "disabled", bframes: 0, lookahead: 0 },
             // NVIDIA suggests 10 to 20 pictures of lookahead; 8 is what 0.3 s of delay allow at 30 fps.
-            Self::Premium => Effort { preset: "p5", multi_pass: "two-pass-quarter", bframes: 2, lookahead: 8 },
+            Self::Premium => Effort { preset: 5, multi_pass: "two-pass-quarter", bframes: 2, lookahead: 8 },
         }
     }
 }
@@ -153,12 +161,13 @@ pub(super) fn encode(from: Name, index: usize, rung: &Rung, settings: &Nvidia) -
 fn encode_with(from: Name, index: usize, rung: &Rung, effort: Effort) -> Result<String, RecipeError> {
     let Numbers { kbps, vbv_ms, fps_num, fps_den, key_interval } = Numbers::of(rung)?;
     let Effort { preset, multi_pass, bframes, lookahead } = effort;
+    let preset = usize::try_from(within("preset", preset.into(), 1, 7)?).unwrap_or(1) - 1;
     Ok(RUNG_NV.fill(&[
         ("from", Value::Name(from)),
         ("sink", Value::Name(Name(SINK, index))),
         ("fps_num", Value::Number(fps_num)),
         ("fps_den", Value::Number(fps_den)),
-        ("preset", Value::Word(preset)),
+        ("preset", Value::Word(PRESETS[preset])),
         ("multi_pass", Value::Word(multi_pass)),
         ("bframes", Value::Number(bframes)),
         ("lookahead", Value::Number(lookahead)),
@@ -205,9 +214,7 @@ pub fn bench_pictures(width: u32, height: u32) -> Result<String, RecipeError> {
 /// # Errors
 /// [`RecipeError`] when a number is outside its range.
 pub fn bench(preset: u8, rung: &Rung) -> Result<String, RecipeError> {
-    const PRESETS: [&str; 7] = ["p1", "p2", "p3", "p4", "p5", "p6", "p7"];
-    let index = usize::try_from(within("preset", preset.into(), 1, 7)?).unwrap_or(1) - 1;
-    let effort = Effort { preset: PRESETS[index], multi_pass: "disabled", bframes: 0, lookahead: 0 };
+    let effort = Effort { preset, multi_pass: "disabled", bframes: 0, lookahead: 0 };
     let size = Name("size", 0);
     Ok(format!("{} {}", BENCH_NV.fill(&[("to", Value::Name(size))])?, encode_with(size, 0, rung, effort)?))
 }
