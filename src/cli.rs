@@ -73,6 +73,15 @@ pub enum Verb {
     /// What the bucket must be for playback, recordings and copies in another region.
     #[command(subcommand)]
     Bucket(BucketVerb),
+    /// Measure this machine.
+    #[command(subcommand)]
+    Bench(BenchVerb),
+}
+
+#[derive(Debug, Subcommand)]
+pub enum BenchVerb {
+    /// Measure a GPU with the streams' own pipelines, beside what was planned with. Takes some ten minutes of the whole device.
+    Gpu(crate::bench::Arguments),
 }
 
 #[derive(Debug, Subcommand)]

@@ -1,5 +1,6 @@
 //! `weir`: arguments, configuration, logging, signals, exit codes. Everything else is the library's.
 
+mod bench;
 mod bucket_verbs;
 mod cli;
 #[path = "gpu/driver/mod.rs"]
@@ -13,7 +14,7 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use cli::{Cli, Verb};
+use cli::{BenchVerb, Cli, Verb};
 
 /// Exit codes; 1 is left to what nobody foresaw.
 pub(crate) mod exit {
@@ -29,6 +30,8 @@ pub(crate) mod exit {
     pub const BUCKET: u8 = 6;
     /// The encoder that was asked for cannot be had.
     pub const ENCODER: u8 = 7;
+    /// Somebody encodes on the device that was to be measured.
+    pub const BUSY: u8 = 8;
 }
 
 /// An error and the exit code that it means.
@@ -70,9 +73,10 @@ fn main() -> ExitCode {
         }
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
         Some(Verb::Key { stream, key }) => run::key(&stream, key),
+        Some(Verb::Bench(BenchVerb::Gpu(arguments))) => bench::gpu(&arguments),
         Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),
         None => {
-            eprintln!("weir: say what to do: run, check, probe, push, key, bucket (or --help)");
+            eprintln!("weir: say what to do: run, check, probe, push, key, bucket, bench (or --help)");
             return ExitCode::from(exit::CONFIGURATION);
         }
     };

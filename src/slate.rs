@@ -56,6 +56,14 @@ pub fn open(file: &Path) -> Result<Clip, Error> {
 }
 
 fn read(file: &Bytes) -> Result<Clip, Error> {
+    Ok(Clip::new(packets(file)?)?)
+}
+
+/// What an FLV file holds, in its order.
+///
+/// # Errors
+/// [`Error::Flv`] and [`Error::Codec`].
+pub fn packets(file: &Bytes) -> Result<Vec<Packet>, Error> {
     let header = file.get(5..9).and_then(|b| <[u8; 4]>::try_from(b).ok());
     let (true, Some(header)) = (file.starts_with(b"FLV\x01"), header) else { return Err(Error::Flv("is no FLV file")) };
     // Behind the header, and behind each tag, stands the size of the tag before.
@@ -84,7 +92,7 @@ fn read(file: &Bytes) -> Result<Clip, Error> {
         });
         at = begin + size + 4;
     }
-    Ok(Clip::new(packets)?)
+    Ok(packets)
 }
 
 #[cfg(test)]

@@ -1,5 +1,6 @@
 //! The supervisor and its codec processes: messages ([`wire`]) the processes themselves ([`process`]), and the streams' places in them ([`host`]).
 
+pub mod bench;
 pub mod environment;
 pub mod host;
 pub mod process;

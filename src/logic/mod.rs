@@ -3,6 +3,7 @@
 
 pub mod audio;
 pub mod backoff;
+pub mod bench;
 pub mod dating;
 pub mod encoder_choice;
 pub mod encoding;

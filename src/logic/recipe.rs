@@ -13,7 +13,10 @@ use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
 use crate::cmaf::h264;
 
-pub use nvidia::{Class, DecodedBy, Nvidia, SMALLEST as NVIDIA_SMALLEST, TRIAL_PICTURES, Undecodable, decoded_by, warm_up};
+pub use nvidia::{
+    BENCH_PICTURES, Class, DecodedBy, Nvidia, SMALLEST as NVIDIA_SMALLEST, TRIAL_PICTURES, Undecodable, bench, bench_pictures,
+    decoded_by, warm_up,
+};
 pub use software::{Preset, Software};
 
 macro_rules! template {
@@ -53,11 +56,16 @@ pub const RUNG_NV: Template = template!("rung-h264-nv.gst");
 /// A trial before any stream.
 pub const WARM_NV: Template = template!("warm-nv.gst");
 
+/// Pictures in its memory, to measure with.
+pub const PICTURES_NV: Template = template!("pictures-nv.gst");
+/// From those to an encoder.
+pub const BENCH_NV: Template = template!("bench-nv.gst");
+
 /// The test picture.
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 15] = [
+pub const ALL: [Template; 17] = [
     DECODE,
     DEINTERLACE,
     FAN_OUT,
@@ -72,6 +80,8 @@ pub const ALL: [Template; 15] = [
     SCALE_NV,
     RUNG_NV,
     WARM_NV,
+    PICTURES_NV,
+    BENCH_NV,
     PICTURE,
 ];
 
@@ -83,6 +93,8 @@ pub fn factories(role: &str) -> BTreeSet<&'static str> {
 /// The ladder that is used when none is configured.
 pub const DEFAULT_LADDER: &str = include_str!("../../pipelines/ladders/default.toml");
 
+/// The element that takes pictures, where there is no decoder.
+pub const PICTURES: &str = "pictures";
 /// The element that takes access units.
 pub const SOURCE: &str = "source";
 /// The element behind the decoder: all raw pictures pass its sink pad, each once.

@@ -10,8 +10,9 @@ mod process;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use clip::Clip;
-use process::{Codec, message, plan};
+pub use clip::Clip;
+pub use process::message;
+use process::{Codec, plan};
 use weir::link::wire::{Encoder, FromCodec, Plan, ToCodec};
 use weir::logic::recipe::Class;
 
@@ -42,11 +43,11 @@ fn on_gpu(double: &Double) -> Command {
     command
 }
 
-fn start(double: &Double) -> Codec {
+pub fn start(double: &Double) -> Codec {
     Codec::start_by(on_gpu(double))
 }
 
-fn nvidia(clip: &Clip, rungs: &[(u32, u32, bool)]) -> Plan {
+pub fn nvidia(clip: &Clip, rungs: &[(u32, u32, bool)]) -> Plan {
     Plan { encoder: Encoder::Nvidia { class: Class::Dense, allow_cpu_decode: false }, ..plan(clip, rungs) }
 }
 

@@ -5,6 +5,7 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+mod bench;
 mod codec;
 mod double;
 mod double_selftest;

@@ -7,6 +7,7 @@
 //! does not start.
 
 mod beat;
+mod bench;
 mod device;
 mod downmix;
 mod inventory;
@@ -48,6 +49,9 @@ struct Arguments {
     /// Enter the sandbox, try what it forbids, print the outcome as JSON, and exit.
     #[arg(long, hide = true)]
     sandbox_check: bool,
+    /// With `--encoder nvidia`: measure the encoder, by jobs in lines of JSON on standard input.
+    #[arg(long, hide = true)]
+    bench: bool,
     #[command(flatten)]
     picture: picture::Options,
 }
@@ -93,7 +97,7 @@ fn close_inherited() {
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     // A person may start the others from a shell, and then nobody has to die with anybody.
-    let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check;
+    let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check && !arguments.bench;
     if (linked || arguments.parent.is_some())
         && let Err(e) = die_with_parent(arguments.parent)
     {
@@ -128,6 +132,15 @@ fn main() -> ExitCode {
             Err(e) => {
                 log(&e);
                 ExitCode::FAILURE
+            }
+        };
+    }
+    if arguments.bench {
+        return match device.and_then(|()| bench::serve()) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(e) => {
+                log(&e);
+                ExitCode::from(UNABLE)
             }
         };
     }

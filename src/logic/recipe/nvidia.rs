@@ -5,7 +5,8 @@ use std::fmt;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    DECODE_NV, Name, Numbers, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value, VideoFormat, WARM_NV, software,
+    BENCH_NV, DECODE_NV, Name, Numbers, PICTURES_NV, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value,
+    VideoFormat, WARM_NV, software, within,
 };
 use crate::cmaf::h264::{self, Chroma};
 use crate::logic::ladder::Size;
@@ -34,21 +35,29 @@ pub enum Class {
     Premium,
 }
 
+/// GStreamer's names of NVENC's presets, the fastest first.
+const PRESETS: [&str; 7] = ["p1", "p2", "p3", "p4", "p5", "p6", "p7"];
+
 struct Effort {
-    preset: &'static str,
+    preset: u8,
     multi_pass: &'static str,
     bframes: u64,
     lookahead: u64,
 }
 
 impl Class {
+    /// NVENC's preset, 1 (fastest) to 7.
+    pub const fn preset(self) -> u8 {
+        self.effort().preset
+    }
+
     /// Dense gives up first what costs CUDA work and memory beside NVENC: lookahead and the second pass.
     const fn effort(self) -> Effort {
         match self {
-            Self::Dense => Effort { preset: "p1", multi_pass: "disabled", bframes: 0, lookahead: 0 },
-            Self::Normal => Effort { preset: "p4", multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            Self::Dense => Effort { preset: 1, multi_pass: "disabled", bframes: 0, lookahead: 0 },
+            Self::Normal => Effort { preset: 4, multi_pass: "disabled", bframes: 0, lookahead: 0 },
             // NVIDIA suggests 10 to 20 pictures of lookahead; 8 is what 0.3 s of delay allow at 30 fps.
-            Self::Premium => Effort { preset: "p5", multi_pass: "two-pass-quarter", bframes: 2, lookahead: 8 },
+            Self::Premium => Effort { preset: 5, multi_pass: "two-pass-quarter", bframes: 2, lookahead: 8 },
         }
     }
 }
@@ -144,15 +153,21 @@ pub(super) fn encode(from: Name, index: usize, rung: &Rung, settings: &Nvidia) -
     if !SMALLEST.fits(rung.width, rung.height) {
         return Err(RecipeError::Small { width: rung.width, height: rung.height, smallest: SMALLEST });
     }
+    let effort = settings.class.effort();
+    let (bframes, lookahead) = if settings.low_delay { (0, 0) } else { (effort.bframes, effort.lookahead) };
+    encode_with(from, index, rung, Effort { bframes, lookahead, ..effort })
+}
+
+fn encode_with(from: Name, index: usize, rung: &Rung, effort: Effort) -> Result<String, RecipeError> {
     let Numbers { kbps, vbv_ms, fps_num, fps_den, key_interval } = Numbers::of(rung)?;
-    let Effort { preset, multi_pass, bframes, lookahead } = settings.class.effort();
-    let (bframes, lookahead) = if settings.low_delay { (0, 0) } else { (bframes, lookahead) };
+    let Effort { preset, multi_pass, bframes, lookahead } = effort;
+    let preset = usize::try_from(within("preset", preset.into(), 1, 7)?).unwrap_or(1) - 1;
     Ok(RUNG_NV.fill(&[
         ("from", Value::Name(from)),
         ("sink", Value::Name(Name(SINK, index))),
         ("fps_num", Value::Number(fps_num)),
         ("fps_den", Value::Number(fps_den)),
-        ("preset", Value::Word(preset)),
+        ("preset", Value::Word(PRESETS[preset])),
         ("multi_pass", Value::Word(multi_pass)),
         ("bframes", Value::Number(bframes)),
         ("lookahead", Value::Number(lookahead)),
@@ -177,6 +192,31 @@ pub fn warm_up() -> Result<String, RecipeError> {
         ("source_width", Value::Number(512)),
         ("source_height", Value::Number(288)),
     ])?)
+}
+
+/// Different pictures that are encoded in turn when encoders are measured: enough to have motion at every loop, 50 MB of 1080p.
+pub const BENCH_PICTURES: u64 = 16;
+
+/// The text that makes [`BENCH_PICTURES`] in the GPU's memory, 16 to 4096 luma samples a side.
+///
+/// # Errors
+/// [`RecipeError`] when a side is outside its range.
+pub fn bench_pictures(width: u32, height: u32) -> Result<String, RecipeError> {
+    Ok(PICTURES_NV.fill(&[
+        ("pictures", Value::Number(BENCH_PICTURES)),
+        ("width", Value::Number(within("width", width.into(), 16, MAX_SIDE.into())?)),
+        ("height", Value::Number(within("height", height.into(), 16, MAX_SIDE.into())?)),
+    ])?)
+}
+
+/// The text that encodes such pictures as a rung is encoded, by preset 1 to 7, without B-frames, lookahead and second pass.
+///
+/// # Errors
+/// [`RecipeError`] when a number is outside its range.
+pub fn bench(preset: u8, rung: &Rung) -> Result<String, RecipeError> {
+    let effort = Effort { preset, multi_pass: "disabled", bframes: 0, lookahead: 0 };
+    let size = Name("size", 0);
+    Ok(format!("{} {}", BENCH_NV.fill(&[("to", Value::Name(size))])?, encode_with(size, 0, rung, effort)?))
 }
 
 #[cfg(test)]
@@ -249,6 +289,17 @@ mod tests {
             let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&settings)).unwrap();
             assert!(text.contains(&format!(" bframes={bframes} ")), "{text}");
         }
+    }
+
+    #[test]
+    fn what_is_measured_is_a_rung_as_streams_have_it() {
+        let stream = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&DENSE)).unwrap();
+        let measured = bench(1, &rung(640, 360)).unwrap();
+        let encoder = |text: &str| text[text.find("capssetter").unwrap()..].to_owned();
+        assert_eq!(encoder(&measured), encoder(&stream));
+        assert!(bench(7, &rung(640, 360)).unwrap().contains(" preset=p7 "));
+        assert!(bench(0, &rung(640, 360)).is_err() && bench(8, &rung(640, 360)).is_err());
+        assert!(bench_pictures(0, 64).is_err());
     }
 
     #[test]
