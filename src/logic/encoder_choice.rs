@@ -171,7 +171,7 @@ pub enum Obstacle {
     },
     /// GStreamer's encoders cannot be told P1 to P7.
     #[error(
-        "GStreamer {gstreamer} is too old for NVENC: its encoders only know presets {}. Use 1.24 or later (Debian 13 has 1.26, and so has the \
+        "GStreamer {gstreamer} is too old for NVENC: its encoders only know presets {}. Use 1.26 or later (Debian 13 has it, and so has the \
          image)",
         if *removed { "that this driver does not have any more (they were removed with 590)" } else { "that drivers from 590 on do not have" }
     )]

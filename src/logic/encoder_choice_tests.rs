@@ -154,7 +154,7 @@ fn no_run_time_compiler_or_one_that_is_too_new() {
 #[test]
 fn an_old_gstreamer() {
     let old = Inventory { gstreamer: "1.22.0".into(), ..inventory() };
-    refused(survey(1), old.clone(), "old_gstreamer", &["1.22.0", "1.24 or later", "drivers from 590 on do not have"]);
+    refused(survey(1), old.clone(), "old_gstreamer", &["1.22.0", "1.26 or later", "drivers from 590 on do not have"]);
     let new_driver = |s: &mut Survey| {
         s.probe.driver = Some("595.71".into());
         s.probe.devices[0].encoder.as_mut().unwrap().legacy_presets = false;
