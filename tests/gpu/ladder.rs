@@ -8,6 +8,7 @@ use crate::codec::driver_paths;
 use crate::double::{Double, Fault};
 use crate::harness::accident::{SEGMENT, crowd, hurt_on, survived};
 use crate::harness::clip::{Clip, LADDER, SMALL};
+use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
@@ -22,9 +23,10 @@ pub fn worker(double: &Double, flags: &[&str]) -> Worker {
 }
 
 #[test]
-fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device() {
+fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
     const CLIP: Clip = Clip { seconds: 10, ..LADDER };
     let file = CLIP.file();
+    players::install();
     let double = Double::start();
     let _machine = alone();
     let worker = Arc::new(worker(&double, &[]));
@@ -39,6 +41,9 @@ fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device() {
     let state = double.state();
     assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
     assert_eq!(state.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    let shown = ["hls.js", "shaka-dash"].map(|player| Play::start(&worker, "anna", player, &["--vod", "--seconds", "3"]));
+    let shown: Vec<_> = shown.into_iter().flat_map(Play::finish).collect();
+    players::went_through(&shown, 3);
     Arc::into_inner(worker).expect("the watch is over").stop();
 
     assert_eq!(seen.rungs(), ["src", "480p", "360p"]);

@@ -6,8 +6,10 @@
 mod harness;
 
 mod codec;
+mod crowd;
 mod double;
 mod double_selftest;
+mod faults;
 mod kernels;
 mod ladder;
 mod nvidia;

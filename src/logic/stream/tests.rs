@@ -78,6 +78,7 @@ fn setup() -> Setup {
     let step = |name: &str, short_side, kbps| Step { name: name.parse().unwrap(), short_side, kbps, max_fps: 30 };
     Setup {
         encoders: EncoderLimits::SOFTWARE,
+        output_deadline: crate::logic::encoding::OUTPUT_DEADLINE,
         region: "local".parse().unwrap(),
         stream: "demo".parse().unwrap(),
         session: "s1".parse().unwrap(),
