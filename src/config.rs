@@ -355,7 +355,14 @@ impl Default for Software {
 
 impl Default for Codec {
     fn default() -> Self {
-        Self { program: PathBuf::new(), warm: -1, streams_per_codec: 1, start_deadline: 30, output_deadline: 5, memory_mib: 1536 }
+        Self {
+            program: PathBuf::new(),
+            warm: -1,
+            streams_per_codec: 1,
+            start_deadline: 30,
+            output_deadline: 5,
+            memory_mib: 1536,
+        }
     }
 }
 

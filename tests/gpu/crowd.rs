@@ -35,10 +35,8 @@ fn twenty_five_streams_in_twenty_five_processes_are_live_at_once_and_aligned() {
         let sessions = double.state().sessions;
         pids.iter().all(|pid| sessions.iter().any(|s| s.pid == *pid && s.width > 0)).then_some(())
     });
-    for name in &names {
-        let status = worker.stream(name).expect("it is still sent");
-        assert_eq!((&status["state"], &status["codec_restarts"]), (&"live".into(), &0.into()), "{status}");
-    }
+    let is_live = |name: &String| worker.stream(name).is_some_and(|s| s["state"] == "live" && s["codec_restarts"] == 0);
+    until("all to be live at once", || names.iter().all(is_live).then_some(()));
     publishers.into_iter().for_each(Publisher::finish);
     for name in &names {
         let seen = Watch::start(&worker, name).finish();
@@ -58,14 +56,15 @@ fn descriptors(pid: u32) -> usize {
 #[test]
 fn two_hundred_streams_come_and_go_and_nothing_is_left() {
     const STREAMS: usize = 200;
-    /// Connections of one address: `limits.connections_per_address` has 32.
-    const AT_ONCE: usize = 20;
+    /// Under `max_streams`. A session is over some seconds behind its publisher, so few large waves are faster than many small ones.
+    const AT_ONCE: usize = 50;
     const WARM: usize = 2;
     let file = Clip { fps: 12, gop: 24, seconds: 4, audio: false, ..CLIP }.file();
     let file = file.to_str().expect("test folders have plain names");
     let double = Double::start();
     let _machine = alone();
-    let worker = worker(&double, &["--ladder", LADDER, "--set", "codec.warm=2", "--set", "codec.streams_per_codec=4"]);
+    let flags = ["codec.warm=2", "codec.streams_per_codec=5", "limits.connections_per_address=64"].map(|set| ["--set", set]);
+    let worker = worker(&double, &[&["--ladder", LADDER], flags.as_flattened()].concat());
     let rests = || {
         until("a full store", || worker.get("metrics").text().contains(&format!("weir_codec_warm {WARM}\n")).then_some(()));
         let state = until("no session", || Some(double.state()).filter(|s| s.sessions.is_empty()));

@@ -85,30 +85,6 @@ fn streams_that_share_a_process_lose_two_segments_each_when_it_dies() {
 }
 
 #[test]
-fn without_a_session_the_source_goes_on_alone_and_never_by_software() {
-    /// NV_ENC_ERR_OUT_OF_MEMORY.
-    const OUT_OF_MEMORY: i32 = 10;
-    const CLIP: Clip = Clip { seconds: 8, ..SMALL };
-    let file = CLIP.file();
-    let mut double = Double::start();
-    let _machine = alone();
-    let worker = Arc::new(worker(&double, &["--ladder", SMALL_LADDER, "--set", "codec.warm=0"]));
-    double.set(Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: OUT_OF_MEMORY, after: 0, times: None });
-    let watch = Watch::start(&worker, "anna");
-    Publisher::start(&file, &worker, "anna").finish();
-    let seen = watch.finish();
-    worker.logged("cannot encode");
-    worker.logged("the encoded rungs are shed");
-    Arc::into_inner(worker).expect("the watch is over").stop();
-    assert_eq!(seen.rungs(), ["src", "240p"], "the set stays whole");
-    for (name, media) in &seen.tracks {
-        assert!(media.gaps().is_empty(), "{name}: {:?}", media.gaps());
-        assert!(name == "audio" || media.segments.iter().all(|s| s.path.contains("/src/")), "{name}");
-    }
-    double.until_clean();
-}
-
-#[test]
 fn streams_spread_over_two_devices_and_a_process_sees_one() {
     const CLIP: Clip = Clip { seconds: 8, ..SMALL };
     let file = CLIP.file();

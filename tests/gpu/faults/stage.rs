@@ -20,7 +20,8 @@ use crate::ladder;
 pub const LADDER: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/gpu/tiny.toml");
 
 /// 256x144 with an IDR every 2 s.
-pub const CLIP: Clip = Clip { width: 256, height: 144, fps: 20, seconds: 12, gop: 40, kbps: 150, video: true, audio: true, more: "" };
+pub const CLIP: Clip =
+    Clip { width: 256, height: 144, fps: 20, seconds: 12, gop: 40, kbps: 150, video: true, audio: true, more: "" };
 
 /// The encoded rung.
 pub const RUNG: &str = "90p";
@@ -97,10 +98,13 @@ impl Stage {
 
     /// Waits until so many codec processes of the stream were lost; then the status and the metric say so, and its health tells the operator.
     pub fn lost(&self, name: &str, processes: u64) {
-        until("the loss of a codec process", || (self.worker.stream(name)?["codec_restarts"].as_u64()? >= processes).then_some(()));
+        until("the loss of a codec process", || {
+            (self.worker.stream(name)?["codec_restarts"].as_u64()? >= processes).then_some(())
+        });
         self.finding(name, "encoder_lost");
         let metrics = self.worker.get("metrics").text();
-        let counted = |line: &str| line.split_once(&format!("weir_codec_restarts_total{{stream=\"{name}\"}} "))?.1.parse::<u64>().ok();
+        let counted =
+            |line: &str| line.split_once(&format!("weir_codec_restarts_total{{stream=\"{name}\"}} "))?.1.parse::<u64>().ok();
         assert!(metrics.lines().find_map(counted) >= Some(processes), "{metrics}");
     }
 
@@ -117,7 +121,11 @@ impl Stage {
     /// A stream that nothing happened to.
     pub fn assert_well(&self, name: &str) {
         let status = self.status(name);
-        assert_eq!((&status["codec_restarts"], &status["gaps"], &status["discontinuities"]), (&0.into(), &0.into(), &0.into()), "{status}");
+        assert_eq!(
+            (&status["codec_restarts"], &status["gaps"], &status["discontinuities"]),
+            (&0.into(), &0.into(), &0.into()),
+            "{status}"
+        );
     }
 
     /// Everybody sends to the end over a connection that holds; what the viewers saw, the worker's end, and an empty device.

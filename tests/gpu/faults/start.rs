@@ -1,5 +1,6 @@
 //! A stream begins, and its encoder cannot.
 
+use super::OUT_OF_MEMORY;
 use super::stage::{CLIP, Stage, own, source_is_whole, story, untouched};
 use crate::double::{Double, Fault};
 use crate::harness::beside_others;
@@ -41,7 +42,7 @@ fn a_source_that_has_to_be_encoded_is_refused_with_the_reason() {
     story("nothing-to-show", || {
         let _machine = beside_others();
         let mut stage = Stage::open(Double::start(), CLIP, &["--set", "passthrough_kbps=200"]);
-        stage.double.set(Fault::Sessions { at_most: 0 });
+        stage.double.set(Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: OUT_OF_MEMORY, after: 0, times: None });
         let clip = Clip { kbps: 800, ..CLIP };
         let mut publisher = Publisher::start(&clip.file(), &stage.worker, "anna");
         let (status, said) = publisher.outcome();
