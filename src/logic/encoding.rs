@@ -401,6 +401,14 @@ impl Encoding {
         self.died(now)
     }
 
+    /// The process does what it is told and will not catch up: it is left; then as after [`Encoding::died`].
+    pub fn set_aside(&mut self, reason: &str, now: Duration) -> bool {
+        if self.is_running() {
+            self.commands.push_back(Command::Leave { reason: reason.to_owned() });
+        }
+        self.died(now)
+    }
+
     /// The publisher is gone: drain what runs. `true` when [`Encoding::drained`] or [`Encoding::died`] will follow.
     pub fn drain(&mut self, now: Duration) -> bool {
         self.forget();

@@ -507,6 +507,7 @@ impl Stream {
             self.encoder_lost(&reason, false);
             self.after_death(now);
         }
+        self.judge_encoders(now);
         self.shelf.handle_timeout(now.mono);
         self.look(now);
         self.settle(now);

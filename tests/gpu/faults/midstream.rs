@@ -76,7 +76,7 @@ fn device_memory_is_gone() {
 fn an_encoder_is_slower_than_real_time() {
     story("encoder-too-slow", || {
         let _machine = beside_others();
-        let clip = Clip { seconds: 24, ..CLIP };
+        let clip = Clip { seconds: 30, ..CLIP };
         let mut double = Double::start();
         double.set(Fault::Devices { count: 2 });
         let mut stage = Stage::open(double, clip, &[]);
@@ -86,10 +86,21 @@ fn an_encoder_is_slower_than_real_time() {
         let device = sessions.iter().find(|s| s.pid == pid && s.width > 0).expect("anna encodes").device;
         stage.double.set(Fault::DeviceEncodeTime { device, per_picture: Duration::from_millis(100) });
         stage.finding("anna", "encoder_behind");
+        let rung = |name: &str| stage.status(name)["rungs"][1].clone();
+        until("a gap of the rung", || (rung("anna")["gaps"].as_u64()? > 0).then_some(()));
+        assert!(rung("anna")["speed"].as_f64() < Some(0.9), "{}", rung("anna"));
+        let metrics = stage.worker.get("metrics").text();
+        assert!(metrics.contains("weir_gaps_total{stream=\"anna\",rung=\"src\"} 0\n"), "{metrics}");
+        stage.worker.logged("the encoded rungs are shed: slower than real time");
         stage.assert_well("bert");
         let seen = stage.finish();
         untouched(&seen["bert"], &clip);
         source_is_whole(&seen["anna"], &clip);
-        eprintln!("slow: {:?} gaps {:?}", own(&seen["anna"]), seen["anna"].tracks["90p"].gaps());
+        // Rows do not wait for it for ever: what is too late is a gap, and of this rung alone. Then the source rung stands in.
+        let own = own(&seen["anna"]);
+        let lost = gaps(&seen["anna"]);
+        assert!(own[0] && (1..=10).contains(&lost), "{own:?} {lost} gaps");
+        assert!(seen["anna"].tracks["90p"].segments.last().is_some_and(|s| !s.gap && s.path.contains("/src/")), "{own:?}");
+        assert_eq!(seen["anna"].tracks["src"].segments.iter().filter(|s| s.discontinuity).count(), 1);
     });
 }

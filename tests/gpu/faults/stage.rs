@@ -33,7 +33,7 @@ pub fn story(name: &str, tell: impl FnOnce()) {
     let _ = writeln!(std::io::stdout(), "fault {name} ok");
 }
 
-/// The stream's process, and nobody else, meets a fault.
+/// A worker, its driver, and who is on it.
 pub struct Stage {
     pub double: Double,
     pub worker: Arc<Worker>,
