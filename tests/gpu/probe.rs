@@ -104,7 +104,7 @@ fn libraries_that_are_missing_have_their_sentences() {
     refused(&Double::without(&[Library::Encode, Library::Cuvid]), "no_video_capability", &both);
     refused(&Double::without(&[Library::Cuvid]), "no_video_capability", &["libnvcuvid.so.1", cure]);
     let cure = "GST_CUDA_NVRTC_LIBNAME=libnvrtc.so.12";
-    refused(&Double::without(&[Library::Nvrtc]), "no_nvrtc", &["GStreamer looks for libnvrtc.so.12", cure]);
+    refused(&Double::without(&[Library::Nvrtc]), "no_nvrtc", &["GStreamer looks for libnvrtc.so.0", cure]);
 }
 
 #[test]

@@ -86,9 +86,6 @@ fn an_encoder_is_slower_than_real_time() {
         let device = sessions.iter().find(|s| s.pid == pid && s.width > 0).expect("anna encodes").device;
         stage.double.set(Fault::DeviceEncodeTime { device, per_picture: Duration::from_millis(100) });
         stage.finding("anna", "encoder_behind");
-        let rung = |name: &str| stage.status(name)["rungs"][1].clone();
-        until("a gap of the rung", || (rung("anna")["gaps"].as_u64()? > 0).then_some(()));
-        assert!(rung("anna")["speed"].as_f64() < Some(0.9), "{}", rung("anna"));
         let metrics = stage.worker.get("metrics").text();
         assert!(metrics.contains("weir_gaps_total{stream=\"anna\",rung=\"src\"} 0\n"), "{metrics}");
         stage.worker.logged("the encoded rungs are shed: slower than real time");
