@@ -11,6 +11,10 @@ use crate::link::host::{Host, Seat};
 use crate::link::process::{Error, Spawner};
 use crate::logic::placement::{self, Device};
 
+/// A device on which a process failed is taken last for so long. The watcher tells of a lost one within its interval and deadline (4 s by default), which
+/// is later than a stream's second try; a process that failed for reasons of its own moves streams for no longer.
+const DOUBT: Duration = Duration::from_secs(10);
+
 /// How many processes there are, and where.
 #[derive(Debug, Clone)]
 pub struct Settings {
@@ -44,6 +48,8 @@ struct Shared {
 #[derive(Debug)]
 struct Slot {
     device: Device,
+    /// When a process on it last failed.
+    failed: Option<Instant>,
     /// Macroblocks per second.
     placed: u64,
     ready: VecDeque<(Instant, Arc<Host>)>,
@@ -69,9 +75,9 @@ impl Codecs {
     pub fn new(spawner: Spawner, settings: Settings) -> Self {
         let mut devices = settings.devices;
         if devices.is_empty() {
-            devices.push(Device { name: String::new(), engines: 1, usable: true });
+            devices.push(Device { name: String::new(), engines: 1, usable: true, doubted: false });
         }
-        let slot = |device| Slot { device, placed: 0, ready: VecDeque::new(), shared: Vec::new() };
+        let slot = |device| Slot { device, failed: None, placed: 0, ready: VecDeque::new(), shared: Vec::new() };
         Self {
             shared: Arc::new(Shared {
                 spawner,
@@ -139,7 +145,7 @@ impl Codecs {
     pub async fn take(&self, load: u64) -> Result<Place, Error> {
         let (index, device, seat) = {
             let mut slots = self.slots();
-            let devices: Vec<Device> = slots.iter().map(|s| s.device.clone()).collect();
+            let devices: Vec<Device> = slots.iter().map(Slot::judged).collect();
             let placed: Vec<u64> = slots.iter().map(|s| s.placed).collect();
             let index = placement::choose(&devices, &placed).ok_or(Error::NoDevice)?;
             let slot = &mut slots[index];
@@ -151,15 +157,23 @@ impl Codecs {
         self.fill();
         if let Some(seat) = seat {
             self.shared.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(Place { seat, _lease: lease });
+            return Ok(Place { seat, lease });
         }
         self.shared.misses.fetch_add(1, Ordering::Relaxed);
-        let host = Host::new(self.shared.spawner.spawn(device).await?, self.shared.room);
+        let process = self.shared.spawner.spawn(device).await.inspect_err(|_| self.failed(index))?;
+        let host = Host::new(process, self.shared.room);
         let seat = host.sit().ok_or(Error::Left)?;
         if let Some(slot) = self.slots().get_mut(index) {
             slot.shared.push(Arc::downgrade(&host));
         }
-        Ok(Place { seat, _lease: lease })
+        Ok(Place { seat, lease })
+    }
+
+    /// A process on this device failed, or none could be started.
+    fn failed(&self, index: usize) {
+        if let Some(slot) = self.slots().get_mut(index) {
+            slot.failed = Some(Instant::now());
+        }
     }
 
     /// For metrics.
@@ -176,6 +190,10 @@ impl Codecs {
 }
 
 impl Slot {
+    fn judged(&self) -> Device {
+        Device { doubted: self.failed.is_some_and(|at| at.elapsed() < DOUBT), ..self.device.clone() }
+    }
+
     /// By what a process is told of its device.
     fn name(&self) -> Option<Arc<str>> {
         Some(self.device.name.as_str()).filter(|name| !name.is_empty()).map(Into::into)
@@ -219,13 +237,19 @@ impl Drop for Lease {
 #[derive(Debug)]
 pub struct Place {
     seat: Seat,
-    _lease: Lease,
+    lease: Lease,
 }
 
 impl Place {
     /// The process cannot be trusted any more: ends it now, for its other streams too.
     pub fn kill(self) {
+        self.lease.pool.failed(self.lease.index);
         self.seat.kill();
+    }
+
+    /// The process is gone, or failed the stream: the next try is made on another device, where there is one.
+    pub fn failed(self) {
+        self.lease.pool.failed(self.lease.index);
     }
 }
 

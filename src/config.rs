@@ -209,6 +209,8 @@ pub struct Codec {
     pub streams_per_codec: u32,
     /// Seconds that a process is given to start. Default 30: a GPU's driver that is loaded cold takes several.
     pub start_deadline: u32,
+    /// Seconds for which encoders may give nothing while media flow, 3 to 60; then the process is ended and a new one started. Default 5.
+    pub output_deadline: u32,
     /// Resident memory over which a process is ended, MiB for each stream that it may have. Default 1536: a four-rung 1080p ladder peaks at 610.
     pub memory_mib: u32,
 }
@@ -353,7 +355,14 @@ impl Default for Software {
 
 impl Default for Codec {
     fn default() -> Self {
-        Self { program: PathBuf::new(), warm: -1, streams_per_codec: 1, start_deadline: 30, memory_mib: 1536 }
+        Self {
+            program: PathBuf::new(),
+            warm: -1,
+            streams_per_codec: 1,
+            start_deadline: 30,
+            output_deadline: 5,
+            memory_mib: 1536,
+        }
     }
 }
 
@@ -535,6 +544,7 @@ impl Config {
             return Err(Error::Value(format!("codec.warm is {}, must be -1 to 64", self.codec.warm)));
         }
         range("codec.start_deadline", self.codec.start_deadline, 1, 300)?;
+        range("codec.output_deadline", self.codec.output_deadline, 3, 60)?;
         range("codec.streams_per_codec", self.codec.streams_per_codec, 1, 64)?;
         range("gpu.interval_ms", self.gpu.interval_ms, 100, 60_000)?;
         range("gpu.reading_deadline_ms", self.gpu.reading_deadline_ms, 100, 60_000)?;

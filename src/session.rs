@@ -412,6 +412,13 @@ impl Shell {
         self.queued.clear();
     }
 
+    fn fail(&mut self) {
+        if let Some(codec) = self.codec.take() {
+            codec.failed();
+        }
+        self.leave();
+    }
+
     fn kill(&mut self) {
         if let Some(codec) = self.codec.take() {
             codec.kill();
@@ -420,13 +427,13 @@ impl Shell {
     }
 
     fn lost(&mut self, reason: &str) {
-        self.leave();
+        self.fail();
         let now = self.now();
         self.stream.codec_lost(reason, now);
     }
 
     fn unable(&mut self, reason: &str) {
-        self.leave();
+        self.fail();
         let now = self.now();
         self.stream.codec_unable(reason, now);
     }

@@ -311,6 +311,7 @@ impl Worker {
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
         let encoders = self.context.encoder.limits();
+        let output_deadline = Duration::from_secs(c.codec.output_deadline.into());
         let setup = move |session, writer, past| Setup {
             region,
             stream,
@@ -323,6 +324,7 @@ impl Worker {
             first_row_wait,
             ladder,
             encoders,
+            output_deadline,
             grace,
             hold,
             utc_timing,

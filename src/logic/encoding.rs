@@ -59,7 +59,7 @@ const RETAIN: MediaTime = MediaTime::from_secs(10);
 const RETAIN_BYTES: usize = 32 << 20;
 
 /// No output of a rung for this long while input flows is a failure, whatever the codec process says: what a hang costs is this and two segments.
-const HANG: Duration = Duration::from_secs(5);
+pub const OUTPUT_DEADLINE: Duration = Duration::from_secs(5);
 
 /// "Input flows": this much media went in since the rung's last output. Lookahead and B-frames hold back about one second.
 const HANG_MEDIA: MediaTime = MediaTime::from_secs(3);
@@ -108,13 +108,13 @@ impl Progress {
         self.out = self.out.max(Some(pts));
     }
 
-    /// Nothing came for [`HANG`] while media up to `fed` went in.
-    fn is_hung(&mut self, fed: MediaTime, now: Duration) -> bool {
-        let Some(since) = self.since.filter(|&s| now >= s + HANG) else { return false };
+    /// Nothing came for `deadline` while media up to `fed` went in.
+    fn is_hung(&mut self, fed: MediaTime, deadline: Duration, now: Duration) -> bool {
+        let Some(since) = self.since.filter(|&s| now >= s + deadline) else { return false };
         let hung = self.fed >= HANG_PICTURES && self.out.is_some_and(|out| fed - out >= HANG_MEDIA);
         if !hung {
             // Little went in: the source is slow, not the encoder. Look again later.
-            self.since = Some(since.max(now.saturating_sub(HANG / 2)));
+            self.since = Some(since.max(now.saturating_sub(deadline / 2)));
         }
         hung
     }
@@ -137,6 +137,7 @@ pub struct Encoding {
     /// Audio needs a process as soon as the one that drains is done.
     again: bool,
     state: State,
+    output_deadline: Duration,
     spacing: Spacing,
     low_delay: bool,
     backoff: Backoff,
@@ -163,6 +164,7 @@ impl Encoding {
             audio: audio::Feed::default(),
             again: false,
             state: State::Off,
+            output_deadline: OUTPUT_DEADLINE,
             spacing: Spacing::default(),
             low_delay: false,
             backoff: Backoff::default(),
@@ -173,6 +175,12 @@ impl Encoding {
             given: None,
             commands: VecDeque::new(),
         }
+    }
+
+    /// With another deadline than [`OUTPUT_DEADLINE`].
+    pub fn within(mut self, output_deadline: Duration) -> Self {
+        self.output_deadline = output_deadline;
+        self
     }
 
     /// What is encoded.
@@ -393,6 +401,14 @@ impl Encoding {
         self.died(now)
     }
 
+    /// The process does what it is told and will not catch up: it is left; then as after [`Encoding::died`].
+    pub fn set_aside(&mut self, reason: &str, now: Duration) -> bool {
+        if self.is_running() {
+            self.commands.push_back(Command::Leave { reason: reason.to_owned() });
+        }
+        self.died(now)
+    }
+
     /// The publisher is gone: drain what runs. `true` when [`Encoding::drained`] or [`Encoding::died`] will follow.
     pub fn drain(&mut self, now: Duration) -> bool {
         self.forget();
@@ -432,8 +448,8 @@ impl Encoding {
             State::Waiting { until } | State::Draining { until } => Some(until),
             State::Running if self.is_too_slow() => Some(Duration::ZERO),
             State::Running => {
-                let pictures = self.progress.iter().filter_map(|p| p.since).min().map(|t| t + HANG);
-                pictures.into_iter().chain(self.audio.poll_timeout()).min()
+                let pictures = self.progress.iter().filter_map(|p| p.since).min().map(|t| t + self.output_deadline);
+                pictures.into_iter().chain(self.audio.poll_timeout(self.output_deadline)).min()
             }
         }
     }
@@ -477,14 +493,14 @@ impl Encoding {
         let fed = self.given.map_or(MediaTime::ZERO, |(_, last)| last);
         let mut hung = None;
         for (p, rung) in self.progress.iter_mut().zip(&self.rungs) {
-            if p.is_hung(fed, now) {
+            if p.is_hung(fed, self.output_deadline, now) {
                 hung = Some(rung.name.to_string());
             }
         }
-        if self.audio.is_hung(now) {
+        if self.audio.is_hung(self.output_deadline, now) {
             hung.get_or_insert("audio".into());
         }
-        let reason = self.give_up(format!("no output of {} for 5 s while input flows", hung?));
+        let reason = self.give_up(format!("no output of {} for {} s while input flows", hung?, self.output_deadline.as_secs()));
         self.died(now).then_some(reason)
     }
 }
@@ -576,6 +592,17 @@ mod tests {
         assert_eq!(e.handle_timeout(at(4900)), None);
         assert!(e.handle_timeout(at(5000)).unwrap().contains("360p"));
         assert!(matches!(&commands(&mut e)[0], Command::Kill { reason } if reason.contains("360p")));
+    }
+
+    #[test]
+    fn the_deadline_for_output_is_a_setting() {
+        let mut e = encoding().within(at(4000));
+        e.start(at(0));
+        for ms in (0..4000).step_by(100) {
+            e.push(&unit(ms, ms == 0), false, MediaTime::ZERO, at(ms as u64));
+        }
+        assert_eq!((e.poll_timeout(), e.handle_timeout(at(3900))), (Some(at(4000)), None));
+        assert!(e.handle_timeout(at(4000)).unwrap().contains("for 4 s"));
     }
 
     #[test]

@@ -15,13 +15,20 @@ pub struct Device {
     pub engines: u32,
     /// It works: not lost, not excluded.
     pub usable: bool,
+    /// A process on it failed a moment ago: it is taken when there is no other.
+    pub doubted: bool,
 }
 
 /// The devices of these UUIDs as they are now. One whose engines are not known has one; a lost one is not usable.
 pub fn devices(uuids: &[String], probe: &Probe, reading: &Reading) -> Vec<Device> {
     let of = |uuid: &String| {
         let caps = probe.devices.iter().find(|d| d.uuid == *uuid).and_then(|d| d.encoder.as_ref());
-        Device { name: uuid.clone(), engines: caps.map_or(1, |c| c.engines.max(1)), usable: !reading.is_lost(uuid) }
+        Device {
+            name: uuid.clone(),
+            engines: caps.map_or(1, |c| c.engines.max(1)),
+            usable: !reading.is_lost(uuid),
+            doubted: false,
+        }
     };
     uuids.iter().map(of).collect()
 }
@@ -35,15 +42,15 @@ pub fn load(rungs: &[Rung]) -> u64 {
     rungs.iter().map(of).fold(0, u64::saturating_add)
 }
 
-/// The index of the device that has the least work for each of its engines, `placed` being what each has already, in macroblocks per second. Of equal
-/// ones the first. `None` when no device is usable.
+/// The index of the device that is not doubted and has the least work for each of its engines, `placed` being what each has already, in macroblocks per second. Of equal
+/// ones the first. A doubted one when all are. `None` when no device is usable.
 pub fn choose(devices: &[Device], placed: &[u64]) -> Option<usize> {
     let share = |i: usize, engines: u32| {
         // Thousandths, so that one macroblock of two engines still counts.
         placed.get(i).copied().unwrap_or(0).saturating_mul(1000) / u64::from(engines)
     };
     let usable = devices.iter().enumerate().filter(|(_, d)| d.usable && d.engines > 0);
-    usable.min_by_key(|(i, d)| (share(*i, d.engines), *i)).map(|(i, _)| i)
+    usable.min_by_key(|(i, d)| (d.doubted, share(*i, d.engines), *i)).map(|(i, _)| i)
 }
 
 #[cfg(test)]
@@ -53,7 +60,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn device(engines: u32, usable: bool) -> Device {
-        Device { name: "GPU-0".into(), engines, usable }
+        Device { name: "GPU-0".into(), engines, usable, doubted: false }
     }
 
     #[test]
@@ -70,6 +77,14 @@ mod tests {
         // 80 x 45, 54 x 30 (854 rounds up), 40 x 23
         assert_eq!(load(&[rung(1280, 720, 30), rung(854, 480, 30), rung(640, 360, 30)]), (3600 + 1620 + 920) * 30);
         assert_eq!(load(&[]), 0);
+    }
+
+    #[test]
+    fn a_doubted_device_is_chosen_when_all_are() {
+        let doubted = Device { doubted: true, ..device(1, true) };
+        assert_eq!(choose(&[doubted.clone(), device(1, true)], &[0, 10]), Some(1));
+        assert_eq!(choose(&[doubted.clone(), doubted.clone()], &[10, 0]), Some(1));
+        assert_eq!(choose(&[doubted, device(1, false)], &[0, 0]), Some(0));
     }
 
     #[test]

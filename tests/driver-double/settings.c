@@ -17,6 +17,7 @@ static const char *const known[] = {
     "nvenc.max_api", "nvenc.session_vram_mib", "nvenc.us_per_frame", "nvenc.corrupt", "nvenc.empty", "nvenc.legacy_presets",
     "nvdec.us_per_frame", "nvdec.max_width", "nvdec.max_height", "nvml.gpu", "nvml.memory", "nvml.encoder", "nvml.decoder",
     "nvml.temperature", "nvml.power_mw", "nvml.clock_video_mhz", "nvml.capacity_mb_per_s", "random.seed", "random.permille",
+    "victim",
 };
 static const char *const per_device[] = { "lost.", "vram_mib.", "vram_used_mib.", "nvenc.us_per_frame.", "nvdec.us_per_frame.", "nvml.gpu.", "nvml.memory.", "nvml.encoder.", "nvml.decoder.", "nvml.temperature.", "nvenc.caps." };
 static const char *const per_symbol[] = { "fail.", "delay.", "hang." };
@@ -347,6 +348,9 @@ int dd_enter(const char *symbol)
     long number = ++symbol_of(symbol)->calls;
     dd_log("%s", symbol);
     if (!any_setting())
+        return 0;
+    long victim = dd_setting("victim", 0);
+    if (victim && victim != getpid())
         return 0;
     char key[KEY_LENGTH + 16];
     snprintf(key, sizeof key, "hang.%s", symbol);

@@ -50,6 +50,8 @@ pub enum Fault {
     Delay { call: &'static str, by: Duration },
     /// A call does not come back until the fault is lifted.
     Hang { call: &'static str },
+    /// The calls that fail, take longer or hang are those of this process alone, and only those count.
+    Victim { pid: u32 },
     /// All devices are gone. A process that had them never gets them back, another one does once the fault is lifted.
     Lost,
     /// One device is gone, by NVML's count.
@@ -72,6 +74,8 @@ pub enum Fault {
     SessionMemory { mib: u32 },
     /// Time of the one encoder engine of a device for a picture, whoever's it is.
     EncodeTime { per_picture: Duration },
+    /// The same of one device.
+    DeviceEncodeTime { device: u32, per_picture: Duration },
     /// The same for the decoder.
     DecodeTime { per_picture: Duration },
     /// Every n-th encoded picture has wrong bits.
@@ -100,6 +104,7 @@ impl fmt::Display for Fault {
             }
             Self::Delay { call, by } => writeln!(f, "delay.{call}={}", by.as_micros()),
             Self::Hang { call } => writeln!(f, "hang.{call}=1"),
+            Self::Victim { pid } => writeln!(f, "victim={pid}"),
             Self::Lost => writeln!(f, "lost=1"),
             Self::DeviceLost { device } => writeln!(f, "lost.{device}=1"),
             Self::Devices { count } => writeln!(f, "devices={count}"),
@@ -111,6 +116,9 @@ impl fmt::Display for Fault {
             Self::DeviceMemoryTaken { mib } => writeln!(f, "vram_used_mib={mib}"),
             Self::SessionMemory { mib } => writeln!(f, "nvenc.session_vram_mib={mib}"),
             Self::EncodeTime { per_picture } => writeln!(f, "nvenc.us_per_frame={}", per_picture.as_micros()),
+            Self::DeviceEncodeTime { device, per_picture } => {
+                writeln!(f, "nvenc.us_per_frame.{device}={}", per_picture.as_micros())
+            }
             Self::DecodeTime { per_picture } => writeln!(f, "nvdec.us_per_frame={}", per_picture.as_micros()),
             Self::Corrupt { every } => writeln!(f, "nvenc.corrupt={every}"),
             Self::Empty { every } => writeln!(f, "nvenc.empty={every}"),

@@ -8,6 +8,7 @@ use crate::codec::driver_paths;
 use crate::double::{Double, Fault};
 use crate::harness::accident::{SEGMENT, crowd, hurt_on, survived};
 use crate::harness::clip::{Clip, LADDER, SMALL};
+use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
@@ -22,9 +23,10 @@ pub fn worker(double: &Double, flags: &[&str]) -> Worker {
 }
 
 #[test]
-fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device() {
+fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
     const CLIP: Clip = Clip { seconds: 10, ..LADDER };
     let file = CLIP.file();
+    players::install();
     let double = Double::start();
     let _machine = alone();
     let worker = Arc::new(worker(&double, &[]));
@@ -39,6 +41,9 @@ fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device() {
     let state = double.state();
     assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
     assert_eq!(state.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    let shown = ["hls.js", "shaka-dash"].map(|player| Play::start(&worker, "anna", player, &["--vod", "--seconds", "3"]));
+    let shown: Vec<_> = shown.into_iter().flat_map(Play::finish).collect();
+    players::went_through(&shown, 3);
     Arc::into_inner(worker).expect("the watch is over").stop();
 
     assert_eq!(seen.rungs(), ["src", "480p", "360p"]);
@@ -77,30 +82,6 @@ fn streams_that_share_a_process_lose_two_segments_each_when_it_dies() {
         crowd(worker, &CLIP, streams, to_a_process.parse().unwrap());
         double.until_clean();
     }
-}
-
-#[test]
-fn without_a_session_the_source_goes_on_alone_and_never_by_software() {
-    /// NV_ENC_ERR_OUT_OF_MEMORY.
-    const OUT_OF_MEMORY: i32 = 10;
-    const CLIP: Clip = Clip { seconds: 8, ..SMALL };
-    let file = CLIP.file();
-    let mut double = Double::start();
-    let _machine = alone();
-    let worker = Arc::new(worker(&double, &["--ladder", SMALL_LADDER, "--set", "codec.warm=0"]));
-    double.set(Fault::Fail { call: "nvEncOpenEncodeSessionEx", code: OUT_OF_MEMORY, after: 0, times: None });
-    let watch = Watch::start(&worker, "anna");
-    Publisher::start(&file, &worker, "anna").finish();
-    let seen = watch.finish();
-    worker.logged("cannot encode");
-    worker.logged("the encoded rungs are shed");
-    Arc::into_inner(worker).expect("the watch is over").stop();
-    assert_eq!(seen.rungs(), ["src", "240p"], "the set stays whole");
-    for (name, media) in &seen.tracks {
-        assert!(media.gaps().is_empty(), "{name}: {:?}", media.gaps());
-        assert!(name == "audio" || media.segments.iter().all(|s| s.path.contains("/src/")), "{name}");
-    }
-    double.until_clean();
 }
 
 #[test]

@@ -7,8 +7,10 @@ mod harness;
 
 mod bench;
 mod codec;
+mod crowd;
 mod double;
 mod double_selftest;
+mod faults;
 mod kernels;
 mod ladder;
 mod nvidia;

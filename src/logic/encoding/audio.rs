@@ -3,7 +3,7 @@
 use std::collections::VecDeque;
 use std::time::Duration;
 
-use super::{Given, HANG, Progress, RETAIN, widened};
+use super::{Given, Progress, RETAIN, widened};
 use crate::logic::backoff::Backoff;
 use crate::logic::model::AudioUnit;
 use crate::logic::sound::AudioPlan;
@@ -127,11 +127,11 @@ impl Feed {
         self.is_running() && self.plan.as_ref().is_some_and(|p| p.encode.is_some())
     }
 
-    /// When to look again.
-    pub fn poll_timeout(&self) -> Option<Duration> {
+    /// When to look again; frames that do not come out are waited for until `deadline`.
+    pub fn poll_timeout(&self, deadline: Duration) -> Option<Duration> {
         match self.state {
             State::Waiting { until } => Some(until),
-            _ => self.progress.since.filter(|_| self.gives_frames()).map(|since| since + HANG),
+            _ => self.progress.since.filter(|_| self.gives_frames()).map(|since| since + deadline),
         }
     }
 
@@ -141,8 +141,8 @@ impl Feed {
     }
 
     /// Frames go in and none comes out. What is only measured may be silent.
-    pub fn is_hung(&mut self, now: Duration) -> bool {
+    pub fn is_hung(&mut self, deadline: Duration, now: Duration) -> bool {
         let fed = self.given.map_or(MediaTime::ZERO, |(_, last)| last);
-        self.gives_frames() && self.progress.is_hung(fed, now)
+        self.gives_frames() && self.progress.is_hung(fed, deadline, now)
     }
 }

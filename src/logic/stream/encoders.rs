@@ -7,6 +7,7 @@ use super::{Now, Output, Role, Stream};
 use crate::logic::ladder::{self, Rung, Size};
 use crate::logic::model::VideoFormat;
 use crate::logic::recipe;
+use crate::logic::time::MediaTime;
 
 /// What a worker's encoders and decoders do not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -40,6 +41,16 @@ const DIED: u32 = 1;
 /// An encoder that gave pictures for so long is believed: shedding and coming back are a discontinuity for all viewers.
 const PROVEN: Duration = Duration::from_secs(10);
 
+/// An encoder that is so far behind makes segments that are gaps already: a row of playlists waits for about a segment (2 s).
+const LATE: MediaTime = MediaTime::from_secs(4);
+
+/// For so long it may be late: what a new process is fed at once is 10 s of media at the most, and one that is faster than real time has caught up by
+/// then; one that is not never will.
+const CATCHING_UP: Duration = Duration::from_secs(10);
+
+/// And so far it may be behind while it proves that it works again.
+const KEEPS_UP: MediaTime = MediaTime::from_secs(2);
+
 /// Whether encoders give pictures.
 #[derive(Debug, Default)]
 pub(super) struct Shedding {
@@ -49,6 +60,8 @@ pub(super) struct Shedding {
     pub shed: bool,
     /// The encoder gives pictures again since then.
     good_since: Option<Duration>,
+    /// They are later than [`LATE`] since then.
+    late_since: Option<Duration>,
 }
 
 impl Stream {
@@ -73,6 +86,10 @@ impl Stream {
         if !self.shedding.shed {
             return;
         }
+        if self.behind() >= KEEPS_UP {
+            self.shedding.good_since = None;
+            return;
+        }
         let since = *self.shedding.good_since.get_or_insert(now.mono);
         if now.mono.saturating_sub(since) >= PROVEN {
             self.shedding = Shedding::default();
@@ -80,6 +97,35 @@ impl Stream {
             self.renumber_rungs(&rungs);
             self.timeline.request_discontinuity();
             self.note("the encoder gives pictures again: its rungs are back".into());
+        }
+    }
+
+    /// How far encoders are behind, beyond what those for slow sources hold back.
+    fn behind(&self) -> MediaTime {
+        self.encoding.as_ref().filter(|e| !e.rungs().is_empty()).map_or(MediaTime::ZERO, |e| e.lag() - e.slack())
+    }
+
+    /// Encoders that are slower than real time are left, and their rungs shed. Where the source is not shown, late pictures are better than none.
+    pub(super) fn judge_encoders(&mut self, now: Now) {
+        let shown = self.tracks.iter().any(|t| t.role == Role::Source);
+        if self.behind() < LATE || !shown {
+            self.shedding.late_since = None;
+            return;
+        }
+        let since = *self.shedding.late_since.get_or_insert(now.mono);
+        if now.mono.saturating_sub(since) < CATCHING_UP {
+            return;
+        }
+        let reason = format!("slower than real time: {} s behind", self.behind());
+        self.shedding.late_since = None;
+        self.shedding.good_since = None;
+        if self.encoding.as_mut().is_some_and(|e| e.set_aside(&reason, now.mono)) {
+            self.warn(format!("codec process left: {reason}"));
+            if !self.shedding.shed {
+                self.shedding.shed = true;
+                self.shed_rungs(&reason);
+            }
+            self.after_death(now);
         }
     }
 

@@ -76,6 +76,8 @@ pub struct Setup {
     pub ladder: Ladder,
     /// What the encoders of this worker do not take.
     pub encoders: EncoderLimits,
+    /// How long encoders may give nothing while media flow.
+    pub output_deadline: Duration,
     /// How long the session outlives its publisher.
     pub grace: Grace,
     /// How long an object stays behind the last playlist that named it.
@@ -505,6 +507,7 @@ impl Stream {
             self.encoder_lost(&reason, false);
             self.after_death(now);
         }
+        self.judge_encoders(now);
         self.shelf.handle_timeout(now.mono);
         self.look(now);
         self.settle(now);
@@ -648,7 +651,8 @@ impl Stream {
             }
         }
         self.run_from = None;
-        let encoding = self.encoding.get_or_insert_with(|| Encoding::new(format.clone(), rungs.clone()));
+        let deadline = self.setup.output_deadline;
+        let encoding = self.encoding.get_or_insert_with(|| Encoding::new(format.clone(), rungs.clone()).within(deadline));
         // Of the old run nothing may be lost. Before the decision there is none: the process begins anew.
         if self.decision.is_some() && encoding.drain(now.mono) {
             self.next_run = Some((format, rungs));

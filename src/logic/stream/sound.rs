@@ -174,7 +174,7 @@ impl Stream {
     fn encode_sound(&mut self, now: Now) {
         let plan = self.sound.plan.clone();
         if plan.is_some() && self.encoding.is_none() {
-            self.encoding = Some(Encoding::for_audio());
+            self.encoding = Some(Encoding::for_audio().within(self.setup.output_deadline));
         }
         if let Some(e) = &mut self.encoding {
             e.set_audio(plan, now.mono);

@@ -78,6 +78,7 @@ fn setup() -> Setup {
     let step = |name: &str, short_side, kbps| Step { name: name.parse().unwrap(), short_side, kbps, max_fps: 30 };
     Setup {
         encoders: EncoderLimits::SOFTWARE,
+        output_deadline: crate::logic::encoding::OUTPUT_DEADLINE,
         region: "local".parse().unwrap(),
         stream: "demo".parse().unwrap(),
         session: "s1".parse().unwrap(),
@@ -873,6 +874,36 @@ fn an_encoder_that_goes_and_comes_back_is_two_discontinuities_and_no_more() {
     let spells: Vec<bool> = w.playlist("480p").split("#EXT-X-DISCONTINUITY\n").map(|spell| spell.contains("/480p/")).collect();
     assert_eq!(spells, [true, false, true], "{}", w.playlist("480p"));
     assert!(w.notes.iter().any(|n| n.contains("pictures again")));
+}
+
+#[test]
+fn an_encoder_slower_than_real_time_is_stood_in_for_by_the_source() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(120), ..setup() });
+    w.configs();
+    w.publish(6, 2000);
+    // Nearly 5 s of pictures are always in it.
+    w.encoder.delay = 145;
+    w.publish_from(6, 40, 2000);
+    assert!(w.notes.iter().any(|n| n.contains("rungs are shed: slower than real time")), "{:?}", w.notes);
+    assert!(w.playlist("480p").contains("/src/"), "{}", w.playlist("480p"));
+    assert_eq!((w.gaps("src"), w.discontinuities("src").len()), (0, 1));
+    assert!(w.gaps("480p") <= 10, "{}", w.playlist("480p"));
+    w.encoder.delay = 12;
+    w.publish_from(40, 80, 2000);
+    assert_eq!(w.discontinuities("480p").len(), 2, "{:?}", w.notes);
+    assert!(w.notes.iter().any(|n| n.contains("pictures again")));
+}
+
+#[test]
+fn a_new_process_that_catches_up_is_not_too_slow() {
+    let mut w = World::new(setup());
+    w.configs();
+    w.publish(6, 2000);
+    w.encoder.delay = 140;
+    w.publish_from(6, 14, 2000);
+    w.encoder.delay = 12;
+    w.publish_from(14, 30, 2000);
+    assert!(!w.notes.iter().any(|n| n.contains("shed")), "{:?}", w.notes);
 }
 
 #[test]
