@@ -225,7 +225,9 @@ impl Stream {
             return;
         };
         self.warn(format!("audio runs {off} % {side} against its timestamps: re-encoded, stretched by {ppm} ppm"));
-        if self.published_audio(Some(&source)) == self.audio_format() {
+        let (old, new) = (self.audio_format(), self.published_audio(Some(&source)));
+        // AAC-LC of the same rate and channels: a configuration that also says that there is no SBR, as FFmpeg's does, serves both.
+        if (old.rate, old.channels, &old.codec) == (new.rate, new.channels, &new.codec) {
             self.treat(Some(&source));
             self.sound.rendition.hand_over();
             self.encode_sound(now);

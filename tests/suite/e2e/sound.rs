@@ -165,7 +165,7 @@ fn a_loudness_target_sends_stereo_through_the_encoder_too() {
 fn drifting(clip: &Clip, folder: &Path) -> PathBuf {
     let path = folder.join("drifting.flv");
     let beep = format!("0.5*sin(2*PI*1000*t)*between(mod({PACE}*t\\,1)\\,0.{MARK_MILLIS}\\,0.6)");
-    let source = format!("aevalsrc={beep}|{beep}:c=stereo:s=48000:d={}/{PACE}", clip.seconds);
+    let source = format!("aevalsrc={beep}|{beep}:c=stereo:s=48000:d={}ms", clip.seconds * 100_000 / 101);
     let times = format!("setts=ts=TS*{PACE}");
     let file = Clip { audio: false, ..*clip }.file();
     let input = ["-i", tools::text(&file), "-f", "lavfi", "-i", &source, "-map", "0:v", "-map", "1:a", "-c:v", "copy"];

@@ -300,6 +300,8 @@ fn publish_drifting(w: &mut World, from: u64, secs: u64, rate: i64, ppm: i64) {
 }
 
 const STEREO_48: &[u8] = &[0x11, 0x90];
+/// FFmpeg's.
+const STEREO_48_NO_SBR: &[u8] = &[0x11, 0x90, 0x56, 0xe5, 0];
 const MONO_44: &[u8] = &[0x12, 0x08];
 
 fn is_reencoded(w: &World) -> bool {
@@ -308,9 +310,9 @@ fn is_reencoded(w: &World) -> bool {
 
 #[test]
 fn audio_that_is_always_off_is_reencoded_without_a_discontinuity_where_the_format_stays() {
-    for ppm in [5000, -5000] {
+    for (asc, ppm) in [(STEREO_48, 5000), (STEREO_48_NO_SBR, -5000)] {
         let mut w = World::new(Setup { window: MediaTime::from_secs(200), ..setup() });
-        w.sources(STEREO_48);
+        w.sources(asc);
         publish_drifting(&mut w, 0, 25, 48_000, ppm);
         assert!(!is_reencoded(&w) && w.audio_frames(b"made") == 0);
         publish_drifting(&mut w, 25, 59, 48_000, ppm);
