@@ -15,7 +15,7 @@ use crate::logic::sound::AudioPlan;
 use crate::logic::stream::EncoderLimits;
 
 /// Raised with every change of a message; both sides refuse any other.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 
 /// Longest frame: the RTMP message limit (8 MiB by default, at most) for one access unit, and its header.
 pub const MAX_FRAME: usize = (8 << 20) + MAX_HEADER + 2;

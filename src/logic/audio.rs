@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 
 use bytes::Bytes;
 
+use super::drift::{Drift, Side};
 use super::mapper::MAX_AUDIO_LAG;
 use super::model::{AudioFormat, AudioUnit};
 use super::time::{MediaTime, Timescale};
@@ -46,6 +47,14 @@ pub struct Repairs {
     pub dropped: u64,
 }
 
+impl std::ops::Add for Repairs {
+    type Output = Self;
+
+    fn add(self, more: Self) -> Self {
+        Self { filled: self.filled + more.filled, dropped: self.dropped + more.dropped }
+    }
+}
+
 /// One format's run of frames.
 #[derive(Debug)]
 pub struct AudioTrack {
@@ -69,6 +78,9 @@ pub struct AudioTrack {
     repairs: Repairs,
     /// Places within a frame on which no frame may begin, see [`AudioTrack::beside`].
     taken: Vec<i64>,
+    drift: Drift,
+    /// So many of the frames that wait are copied; what comes behind them was made by a codec process.
+    seam: Option<usize>,
 }
 
 impl AudioTrack {
@@ -78,8 +90,10 @@ impl AudioTrack {
         // the first whole sample that is not before the cut
         let next = if MediaTime::from_scale(floor, format.rate) < start { floor + 1 } else { floor };
         Self {
-            format,
             silent,
+            drift: Drift::new(format.rate),
+            seam: None,
+            format,
             next,
             anchored: false,
             patience: PATIENCE,
@@ -97,6 +111,17 @@ impl AudioTrack {
     pub fn late(mut self, first: MediaTime) -> Self {
         (self.patience, self.first_patience) = (LATE_PATIENCE, LATE_PATIENCE.max(first));
         self
+    }
+
+    /// What comes from here on is made by a codec process, of frames that come behind those that are here, in the same format.
+    pub fn hand_over(&mut self) {
+        self.seam = Some(self.waiting.len());
+        (self.patience, self.first_patience) = (self.patience.max(LATE_PATIENCE), self.first_patience.max(LATE_PATIENCE));
+    }
+
+    /// By how many millionths the samples are faster than the publisher's times, if they always are: see [`Drift::found`].
+    pub fn drift(&self) -> Option<i32> {
+        self.drift.found()
     }
 
     /// Segments are named by their start in samples (rules.md 4). Behind a run of a higher rate the same number of samples comes again; a run that begins
@@ -152,6 +177,8 @@ impl AudioTrack {
     /// The codec process died: a new one makes what waits here once more.
     pub fn restart(&mut self) {
         self.waiting.clear();
+        self.seam = None;
+        self.drift.interrupted();
         (self.strict, self.again) = (true, true);
     }
 
@@ -174,8 +201,9 @@ impl AudioTrack {
         out
     }
 
-    /// The track ends at `end`: what waits is placed, and a hole before `end` is filled. Gives the frames, and the units that belong behind `end`.
-    pub fn finish(mut self, end: MediaTime) -> (Vec<Frame>, Vec<AudioUnit>) {
+    /// The track ends at `end`: what waits is placed, and a hole before `end` is filled. Gives the frames, the units that
+    /// belong behind `end`, and what was done in all.
+    pub fn finish(mut self, end: MediaTime) -> (Vec<Frame>, Vec<AudioUnit>, Repairs) {
         let mut out = Vec::new();
         let mut behind = Vec::new();
         while let Some(unit) = self.waiting.pop_front() {
@@ -186,10 +214,18 @@ impl AudioTrack {
             }
         }
         self.fill(end - MAX_ERROR, &mut out);
-        (out, behind)
+        (out, behind, self.repairs)
     }
 
     fn place(&mut self, unit: AudioUnit, out: &mut Vec<Frame>) {
+        match self.seam {
+            Some(0) => {
+                // An encoder begins with what it puts in front, which lies where copied frames are.
+                (self.seam, self.strict, self.again) = (None, true, true);
+                self.drift.interrupted();
+            }
+            copied => self.seam = copied.map(|n| n - 1),
+        }
         if !self.anchored && !self.anchor(unit.pts, out) {
             self.repairs.dropped += 1;
             return;
@@ -199,11 +235,14 @@ impl AudioTrack {
         let most = if self.strict { half } else { MAX_ERROR };
         if error < MediaTime::ZERO - most {
             self.repairs.dropped += 1;
+            self.drift.frame(unit.pts, Some(Side::Fast).filter(|_| !self.strict));
             return;
         }
         if self.strict || error > PATIENCE {
             self.fill(unit.pts + half, out);
+            self.drift.interrupted();
         } else {
+            self.drift.frame(unit.pts, Some(Side::Slow).filter(|_| error > MAX_ERROR));
             // One frame of a clock that drifts; of a hole, all at once.
             while unit.pts - MediaTime::from_scale(self.next, self.format.rate) > MAX_ERROR && self.fill_one(out) {}
         }

@@ -666,7 +666,8 @@ mod tests {
     }
 
     fn sound(encode: bool) -> AudioPlan {
-        let encode = encode.then_some(crate::logic::sound::AudioEncode { bits_per_second: 128_000, target: None });
+        let encode =
+            encode.then_some(crate::logic::sound::AudioEncode { bits_per_second: 128_000, target: None, stretch_ppm: 0 });
         AudioPlan { source: crate::cmaf::aac::silent_format(), encode }
     }
 

@@ -5,6 +5,7 @@ pub mod audio;
 pub mod backoff;
 pub mod bench;
 pub mod dating;
+pub mod drift;
 pub mod encoder_choice;
 pub mod encoding;
 pub mod facts;

@@ -7,6 +7,7 @@ mod software;
 
 use std::collections::BTreeSet;
 
+use super::drift;
 use super::ladder::{Rung, Size};
 use super::model::VideoFormat;
 use super::sound::AudioPlan;
@@ -357,6 +358,7 @@ pub fn audio(plan: &AudioPlan) -> Result<String, RecipeError> {
     let decode = AUDIO_DECODE.fill(&[("queue_bytes", Value::Number(AUDIO_QUEUE_BYTES))])?;
     let rest = match &plan.encode {
         Some(encode) => {
+            within("stretch, ppm", u64::from(encode.stretch_ppm.unsigned_abs()), 0, u64::from(drift::MAX_PPM.unsigned_abs()))?;
             let rate = within("audio bits per second", encode.bits_per_second.into(), 32_000, 320_000)?;
             AUDIO_ENCODE.fill(&[("bits_per_second", Value::Number(rate))])?
         }
@@ -455,7 +457,7 @@ mod tests {
         use crate::logic::sound::AudioEncode;
         let plan = |bits: Option<u32>| AudioPlan {
             source: crate::cmaf::aac::silent_format(),
-            encode: bits.map(|bits_per_second| AudioEncode { bits_per_second, target: None }),
+            encode: bits.map(|bits_per_second| AudioEncode { bits_per_second, target: None, stretch_ppm: 0 }),
         };
         let text = audio(&plan(Some(128_000))).unwrap();
         assert!(text.contains("avdec_aac") && text.contains("avenc_aac bitrate=128000 ! appsink name=frames"), "{text}");

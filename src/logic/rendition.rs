@@ -5,7 +5,7 @@
 
 use std::collections::VecDeque;
 
-use super::audio::{AudioTrack, Frame};
+use super::audio::{AudioTrack, Frame, Repairs};
 use super::model::AudioUnit;
 use super::time::{MediaTime, Timescale};
 use crate::cmaf::aac::FRAME;
@@ -46,6 +46,8 @@ pub struct Rendition {
     last: Option<MediaTime>,
     /// Rates of finished runs, and the places within a frame at which their frames began: see [`AudioTrack::beside`].
     places: VecDeque<(Timescale, i64)>,
+    /// What was done in finished runs.
+    repairs: Repairs,
 }
 
 impl Rendition {
@@ -66,6 +68,24 @@ impl Rendition {
         if let Some(run) = self.runs.back_mut().filter(|r| !r.late) {
             run.track.push(unit);
         }
+    }
+
+    /// The newest run goes on with what a codec process makes, in the same format: no discontinuity is needed.
+    pub fn hand_over(&mut self) {
+        if let Some(run) = self.runs.back_mut().filter(|r| !r.late && r.end.is_none()) {
+            run.track.hand_over();
+            (run.late, run.whole) = (true, false);
+        }
+    }
+
+    /// How far copied audio of the newest run is off for good: see [`AudioTrack::drift`].
+    pub fn drift(&self) -> Option<i32> {
+        self.runs.back().filter(|r| !r.late).and_then(|r| r.track.drift())
+    }
+
+    /// What was done to all audio so far.
+    pub fn repairs(&self) -> Repairs {
+        self.runs.iter().fold(self.repairs, |sum, run| sum + run.track.repairs())
     }
 
     /// A frame that the codec process made; in order.
@@ -147,7 +167,8 @@ impl Rendition {
         while self.runs.front().is_some_and(|r| r.whole && r.end.is_some()) {
             let Some(Run { track, late, end: Some((end, why)), .. }) = self.runs.pop_front() else { break };
             let (rate, place) = track.place_in_frame();
-            let (frames, behind) = track.finish(end);
+            let (frames, behind, repairs) = track.finish(end);
+            self.repairs = self.repairs + repairs;
             let place = frames.last().map_or(place, |f| f.start.rem_euclid(FRAME));
             self.places.push_back((rate, place));
             if self.places.len() > MAX_PLACES {

@@ -15,6 +15,8 @@ pub struct Means {
     pub can_encode: bool,
     /// Loudness that all audio is brought to, centi-LUFS.
     pub target: Option<i32>,
+    /// By how many millionths its samples are faster than the publisher's times, if that is to be mended; 0: it is not.
+    pub stretch_ppm: i32,
 }
 
 /// What is done with one format.
@@ -50,6 +52,9 @@ pub struct AudioEncode {
     pub bits_per_second: u32,
     /// Loudness to bring it to, centi-LUFS; `None`: as it is.
     pub target: Option<i32>,
+    /// Millionths by which the decoder's samples are taken to be faster than their rate says (negative: slower), so that they come out in the time that the
+    /// publisher gave them (rules.md 11); -20,000 to 20,000.
+    pub stretch_ppm: i32,
 }
 
 /// What players do not take in this format, in a few words; `None` when all take it: AAC-LC, mono or stereo.
@@ -87,7 +92,9 @@ pub fn treat(source: &AudioFormat, means: Means) -> Treatment {
         (Some(what), _) => {
             Treatment::LeftOut { reason: format!("{what} would have to be re-encoded, and nothing is encoded here") }
         }
-        (None, Means { can_encode: true, target: Some(_) }) => Treatment::Reencoded { reason: None },
+        (None, Means { can_encode: true, target, stretch_ppm }) if target.is_some() || stretch_ppm != 0 => {
+            Treatment::Reencoded { reason: None }
+        }
         (None, _) => Treatment::Copied,
     }
 }
@@ -108,8 +115,10 @@ impl Treatment {
 
     /// What the codec process has to do, where there is one.
     pub fn plan(&self, source: &AudioFormat, means: Means) -> Option<AudioPlan> {
-        let encode = self.is_reencoded().then_some(AudioEncode { bits_per_second: BITS_PER_SECOND, target: means.target });
-        (means.can_encode && !matches!(self, Self::LeftOut { .. })).then(|| AudioPlan { source: source.clone(), encode })
+        let Means { can_encode, target, stretch_ppm } = means;
+        let encode = AudioEncode { bits_per_second: BITS_PER_SECOND, target, stretch_ppm };
+        let encode = self.is_reencoded().then_some(encode);
+        (can_encode && !matches!(self, Self::LeftOut { .. })).then(|| AudioPlan { source: source.clone(), encode })
     }
 }
 
@@ -122,7 +131,7 @@ mod tests {
         aac::read_config(&Bytes::from_static(asc)).unwrap()
     }
 
-    const FREE: Means = Means { can_encode: true, target: None };
+    const FREE: Means = Means { can_encode: true, target: None, stretch_ppm: 0 };
 
     #[test]
     fn mono_and_stereo_lc_are_copied_at_every_rate() {
@@ -161,7 +170,7 @@ mod tests {
             assert_eq!(treatment, Treatment::Reencoded { reason: Some(name.into()) });
             assert_eq!(treatment.published(&source), aac::silent_format());
             let encode = treatment.plan(&source, FREE).unwrap().encode.unwrap();
-            assert_eq!(encode, AudioEncode { bits_per_second: 128_000, target: None });
+            assert_eq!(encode, AudioEncode { bits_per_second: 128_000, target: None, stretch_ppm: 0 });
             let left = treat(&source, Means::default());
             assert!(matches!(&left, Treatment::LeftOut { reason } if reason.starts_with(name)), "{left:?}");
             assert_eq!(left.plan(&source, Means::default()), None);
@@ -175,6 +184,16 @@ mod tests {
         let treatment = treat(&source, means);
         assert_eq!(treatment, Treatment::Reencoded { reason: None });
         assert_eq!(treatment.plan(&source, means).unwrap().encode.unwrap().target, Some(-2300));
+        assert_eq!(treat(&source, Means { can_encode: false, ..means }), Treatment::Copied);
+    }
+
+    #[test]
+    fn audio_that_is_always_off_goes_through_the_encoder_where_there_is_one() {
+        let means = Means { stretch_ppm: -5000, ..FREE };
+        let source = format(&[0x12, 0x10]);
+        let treatment = treat(&source, means);
+        assert_eq!((&treatment, treatment.published(&source)), (&Treatment::Reencoded { reason: None }, aac::silent_format()));
+        assert_eq!(treatment.plan(&source, means).unwrap().encode.unwrap().stretch_ppm, -5000);
         assert_eq!(treat(&source, Means { can_encode: false, ..means }), Treatment::Copied);
     }
 }

@@ -212,6 +212,8 @@ pub struct Timeline {
     /// Changed formats that wait for a cut.
     new_video: Option<VideoFormat>,
     new_audio: Option<AudioFormat>,
+    /// The next cut names the audio's format, though it is the same.
+    renew_audio: bool,
     /// Audio that came before the mapper was started.
     early_audio: VecDeque<(MediaTime, Bytes)>,
     held_audio: VecDeque<(MediaTime, Bytes)>,
@@ -267,6 +269,7 @@ impl Timeline {
             audio: None,
             new_video: None,
             new_audio: None,
+            renew_audio: false,
             early_audio: VecDeque::new(),
             held_audio: VecDeque::new(),
             next: 0,
@@ -465,6 +468,12 @@ impl Timeline {
 
     /// A track cannot go on without a new init segment: the next cut gets a discontinuity (rules.md 2).
     pub fn request_discontinuity(&mut self) {
+        self.discontinuity = true;
+    }
+
+    /// What is done with the audio changes: the next cut gets a discontinuity and names the format as if it were another one (rules.md 2).
+    pub fn renew_audio(&mut self) {
+        self.renew_audio = true;
         self.discontinuity = true;
     }
 
@@ -797,7 +806,8 @@ impl Timeline {
         self.open = Some(start);
         let first = number == 0 && !self.resumed;
         let video = self.new_video.take();
-        let audio = self.new_audio.take();
+        let renewed = std::mem::take(&mut self.renew_audio);
+        let audio = self.new_audio.take().or_else(|| self.audio.clone().filter(|_| renewed));
         if let Some(v) = &video {
             self.video = Some(v.clone());
         }

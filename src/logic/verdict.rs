@@ -33,6 +33,7 @@ pub enum Code {
     NoAudio,
     SilentAudio,
     AudioGaps,
+    AudioDrift,
     DeclaredOtherwise,
     UplinkTooSlow,
     ClockJumps,
@@ -61,6 +62,7 @@ impl Code {
             Self::NoAudio => "no_audio",
             Self::SilentAudio => "silent_audio",
             Self::AudioGaps => "audio_gaps",
+            Self::AudioDrift => "audio_drift",
             Self::DeclaredOtherwise => "declared_otherwise",
             Self::UplinkTooSlow => "uplink_too_slow",
             Self::ClockJumps => "clock_jumps",
@@ -178,6 +180,8 @@ pub struct Audio {
     pub gaps: u64,
     /// Loudness in hundredths of a LUFS, where it is measured.
     pub loudness: Option<i32>,
+    /// By how many millionths its samples are always faster than its times, and whether they are stretched.
+    pub drift: Option<(i32, bool)>,
 }
 
 /// Everything that a verdict is made of.
@@ -221,6 +225,12 @@ pub struct Observed {
     pub store_away: bool,
     /// Jumps of the publisher's clock, if there was one in the last minutes.
     pub clock_jumps: u64,
+}
+
+/// A drift in millionths as a streamer reads it: percent, and `fast` or `slow`.
+pub(super) fn drift(ppm: i32) -> (String, &'static str) {
+    let hundredths = (ppm.unsigned_abs() + 50) / 100;
+    (format!("{}.{:02}", hundredths / 100, hundredths % 100), if ppm > 0 { "fast" } else { "slow" })
 }
 
 /// Looks at everything.

@@ -8,7 +8,9 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use gstreamer::prelude::*;
-use gstreamer::{self as gst, EventView, FlowError, FlowSuccess, MessageType, MessageView, PadProbeReturn, PadProbeType};
+use gstreamer::{
+    self as gst, EventView, FlowError, FlowSuccess, MessageType, MessageView, PadProbeData, PadProbeReturn, PadProbeType,
+};
 use gstreamer_app::{AppSink, AppSinkCallbacks, AppSrc};
 use weir::link::wire::{self, FromCodec};
 use weir::logic::loudness::{Gain, Loudness};
@@ -73,6 +75,7 @@ impl Sound {
             out: out.clone(),
             clock: clock.clone(),
             gain: target.map(|_| gain.clone()),
+            stretch_ppm: plan.encode.map_or(0, |e| e.stretch_ppm),
             mix: plan.encode.map(|_| element::<gst::Element>(&pipeline, recipe::MIX)).transpose()?,
             rate: 0,
             channels: 0,
@@ -196,6 +199,9 @@ struct Ear {
     gain: Option<Arc<AtomicI32>>,
     /// To be told how more than two channels are mixed.
     mix: Option<gst::Element>,
+    /// See [`AudioEncode::stretch_ppm`].
+    stretch_ppm: i32,
+    /// As decoded, or as it is taken to be.
     rate: u32,
     channels: u32,
     meter: Option<Meter>,
@@ -206,9 +212,13 @@ impl Ear {
         let ear = Mutex::new(self);
         pad.add_probe(PadProbeType::BUFFER | PadProbeType::EVENT_DOWNSTREAM, move |_, info| {
             let mut ear = lock(&ear);
-            if let Some(event) = info.event() {
-                if let EventView::Caps(caps) = event.view() {
-                    ear.format(caps.caps());
+            if let Some(PadProbeData::Event(event)) = &mut info.data {
+                let other = match event.view() {
+                    EventView::Caps(caps) => ear.format(caps.caps()),
+                    _ => None,
+                };
+                if let Some(caps) = other {
+                    *event = gst::event::Caps::new(&caps);
                 }
             } else if let Some(buffer) = info.buffer_mut() {
                 ear.hear(buffer);
@@ -217,20 +227,28 @@ impl Ear {
         });
     }
 
-    fn format(&mut self, caps: &gst::CapsRef) {
-        let Some(structure) = caps.structure(0) else { return };
+    /// Gives other caps, if what is heard is taken to be of another rate.
+    fn format(&mut self, caps: &gst::CapsRef) -> Option<gst::Caps> {
+        let structure = caps.structure(0)?;
         let number = |field: &str| structure.get::<i32>(field).ok().and_then(|n| u32::try_from(n).ok()).unwrap_or(0);
-        let format = (number("rate"), number("channels"));
-        if format == (self.rate, self.channels) {
-            return;
+        let (decoded, channels) = (number("rate"), number("channels"));
+        let rate = stretched(decoded, self.stretch_ppm);
+        let other = (rate != decoded).then(|| {
+            let mut caps = caps.to_owned();
+            caps.make_mut().set("rate", i32::try_from(rate).unwrap_or(i32::MAX));
+            caps
+        });
+        if (rate, channels) == (self.rate, self.channels) {
+            return other;
         }
-        (self.rate, self.channels) = format;
+        (self.rate, self.channels) = (rate, channels);
         let mask = structure.get::<gst::Bitmask>("channel-mask").map_or(0, |m| m.0);
-        self.meter = Meter::new(self.channels, self.rate, mask);
+        self.meter = Meter::new(self.channels, decoded, mask);
         if let (Some(mix), Some(rows)) = (&self.mix, downmix::matrix(self.channels, mask).filter(|_| self.channels > 2)) {
             let rows = rows.map(gst::Array::new);
             mix.set_property("mix-matrix", gst::Array::new(rows));
         }
+        other
     }
 
     fn hear(&mut self, buffer: &mut gst::Buffer) {
@@ -257,6 +275,12 @@ impl Ear {
             self.out.send(&FromCodec::Loudness { stream: self.stream, loudness }, &[]);
         }
     }
+}
+
+/// The rate that samples of `rate` are taken to have. To a whole one: at 48 kHz up to 10 ppm beside the measured pace.
+fn stretched(rate: u32, ppm: i32) -> u32 {
+    let exact = i64::from(rate) * (1_000_000 + i64::from(ppm));
+    u32::try_from((exact + 500_000) / 1_000_000).unwrap_or(rate)
 }
 
 /// Gain and limiter on all samples that are encoded.

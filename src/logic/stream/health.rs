@@ -75,6 +75,9 @@ pub struct MeasuredAudio {
     pub bitrate: Option<u64>,
     pub gaps: u64,
     pub away_seconds: Option<f64>,
+    pub frames_filled: u64,
+    pub frames_dropped: u64,
+    pub drift_ppm: Option<i32>,
 }
 
 /// What `onMetaData` claims.
@@ -168,6 +171,7 @@ impl Stream {
                 away: facts.audio_away(now.mono),
                 gaps: facts.audio_gaps.recent(RECENT, now.mono),
                 loudness: self.sound.loudness.and_then(|l| l.short_term),
+                drift: self.drift(),
             },
             declared: self.metadata,
             uplink: self.watch.pace.uplink_milli(),
@@ -212,12 +216,16 @@ impl Stream {
             }
         });
         let source = self.timeline.audio_format().filter(|_| facts.audio.is_known() && !self.is_slate()).cloned();
+        let repairs = self.sound.rendition.repairs();
         let audio = source.map(|a| MeasuredAudio {
             codec: a.codec,
             rate: a.rate.hz(),
             channels: a.channels,
             bitrate: facts.audio.bitrate(),
             gaps: facts.audio_gaps.count(),
+            frames_filled: repairs.filled,
+            frames_dropped: repairs.dropped,
+            drift_ppm: self.sound.drift,
             away_seconds: facts
                 .audio_away(now.mono)
                 .map(|away| thousandths(u64::try_from(away.as_millis()).unwrap_or(u64::MAX))),

@@ -395,6 +395,7 @@ impl Stream {
         self.lifecycle.left(clean, now.mono);
         let events = self.timeline.pause();
         self.handle(events, now);
+        self.forget_drift();
         self.cues.left();
         self.await_slate(now);
         self.settle(now);
@@ -618,7 +619,7 @@ impl Stream {
                 Event::Cut(cut) => self.cut(&cut, now),
                 Event::Video { unit, cut } => self.unit(unit, cut, now),
                 Event::Audio(unit) => self.audio_unit(unit, now),
-                Event::Horizon(horizon) => self.release_audio(horizon),
+                Event::Horizon(horizon) => self.release_audio(horizon, now),
                 Event::Closed { end, dropped } => self.closed(end, dropped, now),
                 Event::Refused(reason) => self.outputs.push_back(Output::Refuse(reason)),
             }

@@ -15,6 +15,7 @@ use crate::logic::rendition::{End, Rendition};
 use crate::logic::sound::{self, AudioPlan, Means, Treatment};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Cut;
+use crate::logic::verdict;
 
 /// The first re-encoded frame of a session is waited for this long: a codec process that is started cold takes seconds. Well below `first_row_wait`,
 /// so that silence is there when that is over.
@@ -30,6 +31,8 @@ pub(super) struct Sound {
     /// Why what the publisher sends now is not taken.
     left_out: Option<String>,
     failed: Option<String>,
+    /// By how many millionths this publisher's samples are faster than its times, if they always are (rules.md 11).
+    pub drift: Option<i32>,
     pub loudness: Option<Loudness>,
 }
 
@@ -45,7 +48,11 @@ impl Sound {
 
 impl Stream {
     fn means(&self) -> Means {
-        Means { can_encode: self.setup.timeline.can_encode, target: self.setup.loudness_target }
+        Means {
+            can_encode: self.setup.timeline.can_encode,
+            target: self.setup.loudness_target,
+            stretch_ppm: self.sound.drift.unwrap_or(0),
+        }
     }
 
     /// The format that a source's audio is published in; silence where there is none.
@@ -199,9 +206,46 @@ impl Stream {
         self.push_sound(frames);
     }
 
-    pub(super) fn release_audio(&mut self, horizon: MediaTime) {
+    pub(super) fn release_audio(&mut self, horizon: MediaTime, now: Now) {
         let frames = self.sound.rendition.release(horizon);
         self.push_sound(frames);
+        if let Some(ppm) = self.sound.rendition.drift().filter(|_| self.sound.drift.is_none()) {
+            self.stretch_sound(ppm, now);
+        }
+    }
+
+    /// Copied audio is always off (rules.md 11): from here on it is re-encoded, stretched, for as long as this publisher is connected.
+    fn stretch_sound(&mut self, ppm: i32, now: Now) {
+        self.sound.drift = Some(ppm);
+        let (off, side) = verdict::drift(ppm);
+        let Some(source) = self.timeline.audio_format().cloned().filter(|_| self.means().can_encode) else {
+            self.warn(format!(
+                "audio runs {off} % {side} against its timestamps: corrected by whole frames, as nothing is encoded here"
+            ));
+            return;
+        };
+        self.warn(format!("audio runs {off} % {side} against its timestamps: re-encoded, stretched by {ppm} ppm"));
+        let (old, new) = (self.audio_format(), self.published_audio(Some(&source)));
+        // AAC-LC of the same rate and channels: a configuration that also says that there is no SBR, as FFmpeg's does, serves both.
+        if (old.rate, old.channels, &old.codec) == (new.rate, new.channels, &new.codec) {
+            self.treat(Some(&source));
+            self.sound.rendition.hand_over();
+            self.encode_sound(now);
+        } else {
+            self.timeline.renew_audio();
+        }
+    }
+
+    /// The publisher left: the next one's clock is another one.
+    pub(super) fn forget_drift(&mut self) {
+        if self.sound.drift.take().is_some() && self.means().can_encode {
+            self.timeline.renew_audio();
+        }
+    }
+
+    /// The audio's drift, millionths, and whether it is stretched.
+    pub(super) fn drift(&self) -> Option<(i32, bool)> {
+        self.sound.drift.map(|ppm| (ppm, self.means().can_encode))
     }
 
     fn push_sound(&mut self, frames: Vec<Frame>) {
@@ -225,7 +269,7 @@ impl Stream {
         if let Some(reason) = failed {
             out.push(format!("audio cannot be encoded, silence is sent in its place: {reason}"));
         }
-        if let Means { can_encode: false, target: Some(_) } = self.means() {
+        if let Means { can_encode: false, target: Some(_), .. } = self.means() {
             out.push("loudness is not corrected: nothing is encoded here".into());
         }
         out

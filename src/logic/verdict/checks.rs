@@ -36,6 +36,7 @@ const COLOUR: &str = "Settings > Advanced > Video > Color Format: NV12";
 const OUTPUT_SIZE: &str = "Settings > Video > Output (Scaled) Resolution";
 const FPS: &str = "Settings > Video > Common FPS Values";
 const AUDIO: &str = "Audio Mixer, and Settings > Audio > Global Audio Devices";
+const RATE: &str = "Settings > Audio > Sample Rate";
 const X264: &str = "Settings > Output > Streaming > x264 Options: remove open-gop and intra-refresh";
 
 pub(super) fn all(o: &Observed) -> Vec<Finding> {
@@ -245,6 +246,16 @@ fn audio(o: &Observed) -> Vec<Finding> {
     if o.audio.gaps > 0 {
         let text = format!("audio was away {} times for over half a second: silence was sent in its place", o.audio.gaps);
         out.push(finding(Code::AudioGaps, Severity::Warning, text).at(signed(o.audio.gaps) * 1000, 0, "gaps"));
+    }
+    if let Some((ppm, stretched)) = o.audio.drift {
+        let (off, side) = super::drift(ppm);
+        let (severity, done) = match stretched {
+            true => (Severity::Notice, "it is resampled and encoded again"),
+            false => (Severity::Warning, "a frame is left out or silent each time that it is 60 ms off"),
+        };
+        let advice = "set the same sample rate in the sound device, the system and OBS, or let OBS resample";
+        let text = format!("audio runs {off} % {side} against its timestamps: {done}; {advice}");
+        out.push(finding(Code::AudioDrift, severity, text).at(i64::from(ppm) * 1000, 0, "ppm").set(RATE));
     }
     if let Some(loudness) = o.audio.loudness {
         let silent = loudness <= SILENCE;

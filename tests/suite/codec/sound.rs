@@ -125,7 +125,7 @@ impl Audio {
     }
 }
 
-const ENCODE: AudioEncode = AudioEncode { bits_per_second: sound::BITS_PER_SECOND, target: None };
+const ENCODE: AudioEncode = AudioEncode { bits_per_second: sound::BITS_PER_SECOND, target: None, stretch_ppm: 0 };
 
 /// Everything that came back of some audio.
 #[derive(Debug, Default)]
@@ -213,6 +213,48 @@ fn what_is_encoded_again_is_heard_at_its_own_time() {
         println!("{what}");
         let (_, off) = encoded(&audio, ENCODE);
         assert!(off < MAX_OFFSET_MICROS, "{what}: {off} us");
+    }
+}
+
+/// A tone in Hz, by how often it crosses zero in the middle of what is heard.
+fn frequency(audio: &Audio) -> f64 {
+    let samples = audio.decoded();
+    let middle = &samples[24_000..samples.len() - 24_000];
+    let crossings: Vec<usize> = (1..middle.len()).filter(|&n| middle[n - 1] < 0 && middle[n] >= 0).collect();
+    (crossings.len() - 1) as f64 * 48_000.0 / (crossings.last().unwrap() - crossings[0]) as f64
+}
+
+#[test]
+fn audio_whose_clock_is_off_comes_out_at_the_publishers() {
+    for (rate, ppm) in [(48_000, 5000), (48_000, -5000), (44_100, 5000), (44_100, -19_000)] {
+        let pace = |time: i64| time * 1_000_000 / (1_000_000 + ppm);
+        let encode = AudioEncode { stretch_ppm: i32::try_from(ppm).unwrap(), ..ENCODE };
+        let retime = |a: &mut Audio| {
+            let first = a.frames[0].0;
+            a.frames.iter_mut().for_each(|(pts, _)| *pts = first + pace(*pts - first) / 90 * 90);
+        };
+        let mut tone = Audio::make("0.3*sin(2*PI*1000*t)|0.3*sin(2*PI*1000*t)", "stereo", rate, 10, &[]);
+        retime(&mut tone);
+        let (heard, _) = encoded_tone(&tone, encode);
+        let made = &heard.audio.frames;
+        let given = tone.frames.len() as i64 * 1024 * 48_000 / i64::from(rate);
+        let extra = made.len() as i64 * 1024 - pace(given);
+        // what encoder and limiter put in front, and the end of a frame
+        assert!((0..=3 * 1024).contains(&extra), "{rate} Hz, {ppm} ppm: {extra} samples more than expected");
+        let span = made[made.len() - 1].0 - made[0].0;
+        assert!((span - (made.len() as i64 - 1) * 1920).abs() <= 180, "{rate} Hz, {ppm} ppm: off by {span} and no drift");
+        let (is, should) = (frequency(&heard.audio), 1000.0 * (1.0 + ppm as f64 / 1e6));
+        println!("{rate} Hz, {ppm} ppm: {is} Hz, {extra} samples more");
+        assert!((is / should - 1.0).abs() < 0.001, "{rate} Hz, {ppm} ppm: {is} Hz");
+
+        let mut marks = Audio::make(&format!("{BEEP}|{BEEP}"), "stereo", rate, 10, &[]);
+        let first = marks.frames[0].0 * 100 / 9;
+        let expected: Vec<i64> = marks.beeps().into_iter().map(|b| first + pace(b - first)).collect();
+        retime(&mut marks);
+        let (heard, _) = encoded_tone(&marks, encode);
+        let off: Vec<i64> = heard.audio.beeps().iter().zip(&expected).map(|(is, should)| is - should).collect();
+        println!("  beeps {off:?} us off");
+        assert!(off.len() == 10 && off.iter().all(|o| o.abs() < 2 * MAX_OFFSET_MICROS), "{rate} Hz, {ppm} ppm: {off:?}");
     }
 }
 

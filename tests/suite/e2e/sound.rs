@@ -160,3 +160,60 @@ fn a_loudness_target_sends_stereo_through_the_encoder_too() {
     assert_eq!(input["reencoded"], true);
     assert!(input["loudness"]["gain_db"].is_number(), "{input}");
 }
+
+/// A clip whose audio has too few samples for its times: the beeps are where the flashes are, by the times.
+fn drifting(clip: &Clip, folder: &Path) -> PathBuf {
+    let path = folder.join("drifting.flv");
+    let beep = format!("0.5*sin(2*PI*1000*t)*between(mod({PACE}*t\\,1)\\,0.{MARK_MILLIS}\\,0.6)");
+    let source = format!("aevalsrc={beep}|{beep}:c=stereo:s=48000:d={}ms", clip.seconds * 100_000 / 101);
+    let times = format!("setts=ts=TS*{PACE}");
+    let file = Clip { audio: false, ..*clip }.file();
+    let input = ["-i", tools::text(&file), "-f", "lavfi", "-i", &source, "-map", "0:v", "-map", "1:a", "-c:v", "copy"];
+    let output = ["-c:a", "aac", "-b:a", "128k", "-bsf:a", &times, "-f", "flv", "-flvflags", "no_duration_filesize"];
+    tools::ffmpeg(input.into_iter().chain(output).chain([tools::text(&path)]));
+    path
+}
+
+/// 1 %: found 15 s after the beginning.
+const PACE: &str = "1.01";
+
+#[test]
+fn audio_that_is_always_off_is_stretched_to_the_publishers_clock() {
+    let clip = Clip { seconds: 50, ..SMALL };
+    let folder = tempfile::tempdir().unwrap();
+    let file = drifting(&clip, folder.path());
+    let _machine = beside_others();
+    let worker = worker(&[]);
+    let watch = Watch::start(&worker, "anna");
+    let publisher = Publisher::start(&file, &worker, "anna");
+    let segments = || worker.stream("anna")?["segments"].as_u64();
+    let measured = || serde_json::from_str::<serde_json::Value>(&worker.get("v1/streams/anna/health").text()).unwrap();
+    until("the drift", || worker.stream("anna")?["input"]["audio"]["reencoded"].as_bool()?.then_some(()));
+    let change = segments().unwrap();
+    // what was copied has gone, and the first made frames have come
+    until("two segments", || (segments()? >= change + 2).then_some(()));
+    let before = measured();
+    until("thirteen more", || (segments()? >= change + 15).then_some(()));
+    let after = measured();
+    publisher.finish();
+    let seen = watch.finish();
+    stop(worker);
+
+    let audio = whole(&seen);
+    let source = Track::of(&seen, "src");
+    let (flashes, beeps) = (decode::flashes(&source), decode::beeps(&audio));
+    assert_eq!((flashes.len(), beeps.len()), (50, 50), "{flashes:?} {beeps:?}");
+    let off: Vec<i64> = beeps.iter().zip(&flashes).map(|(b, f)| b - f).collect();
+    println!("beep against flash {off:?} us");
+    assert!(off.iter().skip(20).all(|o| o.abs() < 60_000), "{off:?}");
+    let corrections = |health: &serde_json::Value| {
+        let audio = &health["measured"]["audio"];
+        audio["frames_filled"].as_u64().unwrap() + audio["frames_dropped"].as_u64().unwrap()
+    };
+    println!("{} corrections before, {} after", corrections(&before), corrections(&after));
+    assert!(corrections(&before) >= 5 && corrections(&after) - corrections(&before) <= 1, "{before} {after}");
+    let ppm = after["measured"]["audio"]["drift_ppm"].as_i64().unwrap();
+    assert!((ppm + 9901).abs() <= 50, "{ppm}");
+    let found = after["findings"].as_array().unwrap().iter().any(|f| f["code"] == "audio_drift" && f["severity"] == "notice");
+    assert!(found, "{after}");
+}

@@ -274,3 +274,105 @@ fn a_frame_from_the_future_is_no_frame() {
     w.wait(1);
     assert_eq!((w.gaps("audio"), w.audio_frames(b"evil"), w.silent_frames()), (0, 0, 0));
 }
+
+/// So many seconds of a publisher whose samples are `ppm` faster than its clock, from `from` seconds on.
+fn publish_drifting(w: &mut World, from: u64, secs: u64, rate: i64, ppm: i64) {
+    let mut audio = 0;
+    let begin = w.ms;
+    for n in 0..secs * 25 {
+        let t = from * 1000 + n * 40;
+        w.ms = begin + n * 40;
+        loop {
+            let time = from * 1000 + u64::try_from(audio * 1024 * 1_000_000_000 / (rate * (1_000_000 + ppm))).unwrap();
+            if time > t {
+                break;
+            }
+            w.packet(Packet::Audio { time: time as u32, data: Bytes::from_static(b"aac") });
+            audio += 1;
+        }
+        let idr = t.is_multiple_of(2000);
+        w.packet(Packet::Video { time: t as u32, composition: 80, key: idr, data: picture(idr) });
+        w.encode();
+        w.store();
+        w.timers();
+    }
+    w.ms = begin + secs * 1000;
+}
+
+const STEREO_48: &[u8] = &[0x11, 0x90];
+/// FFmpeg's.
+const STEREO_48_NO_SBR: &[u8] = &[0x11, 0x90, 0x56, 0xe5, 0];
+const MONO_44: &[u8] = &[0x12, 0x08];
+
+fn is_reencoded(w: &World) -> bool {
+    w.stream.status(None, None, w.now()).input.audio.unwrap().reencoded
+}
+
+#[test]
+fn audio_that_is_always_off_is_reencoded_without_a_discontinuity_where_the_format_stays() {
+    for (asc, ppm) in [(STEREO_48, 5000), (STEREO_48_NO_SBR, -5000)] {
+        let mut w = World::new(Setup { window: MediaTime::from_secs(200), ..setup() });
+        w.sources(asc);
+        publish_drifting(&mut w, 0, 25, 48_000, ppm);
+        assert!(!is_reencoded(&w) && w.audio_frames(b"made") == 0);
+        publish_drifting(&mut w, 25, 59, 48_000, ppm);
+        assert!(is_reencoded(&w), "{:?}", w.notes);
+        let side = if ppm > 0 { "fast" } else { "slow" };
+        let told = format!("audio runs 0.50 % {side} against its timestamps: it is resampled");
+        assert!(w.warnings().iter().any(|t| t.starts_with(&told)), "{:?}", w.warnings());
+        let stretch = w.stream.sound.drift.unwrap();
+        assert!((stretch - ppm as i32).abs() <= 50, "{stretch}");
+        w.packet(Packet::Unpublish);
+        w.wait(3);
+        assert_eq!((w.gaps("audio"), w.discontinuities("audio")), (0, Vec::new()), "{}", w.playlist("audio"));
+        let (made, copied) = (w.audio_frames(b"made"), w.audio_frames(b"aac"));
+        // 84 s in all
+        assert!(made > 20 * 46 && made + copied > 83 * 46, "{made} {copied}");
+    }
+}
+
+#[test]
+fn where_the_format_changes_it_does_so_behind_a_discontinuity() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(200), ..setup() });
+    w.sources(MONO_44);
+    publish_drifting(&mut w, 0, 50, 44_100, 5000);
+    w.packet(Packet::Unpublish);
+    w.wait(3);
+    assert_eq!((w.gaps("audio"), w.discontinuities("audio").len()), (0, 1), "{}", w.playlist("audio"));
+    let (made, copied) = (w.audio_frames(b"made"), w.audio_frames(b"aac"));
+    assert!(made > 12 * 43 && made + copied > 49 * 43, "{made} {copied}");
+}
+
+#[test]
+fn another_publisher_has_another_clock() {
+    let mut w = World::new(Setup { window: MediaTime::from_secs(200), ..setup() });
+    w.sources(STEREO_48);
+    publish_drifting(&mut w, 0, 40, 48_000, 5000);
+    assert!(is_reencoded(&w));
+    let now = w.now();
+    w.stream.left(false, now);
+    w.outputs();
+    w.wait(1);
+    let now = w.now();
+    assert!(w.stream.returned(now));
+    w.sources(STEREO_48);
+    let before = w.audio_frames(b"aac");
+    w.publish(10, 2000);
+    assert!(!is_reencoded(&w) && !w.warnings().iter().any(|t| t.contains("against its timestamps")), "{:?}", w.warnings());
+    w.packet(Packet::Unpublish);
+    w.wait(3);
+    assert!(w.audio_frames(b"aac") - before > 9 * 46, "copied again");
+    assert_eq!((w.gaps("audio"), w.discontinuities("audio").len()), (0, 1), "{}", w.playlist("audio"));
+}
+
+#[test]
+fn where_nothing_encodes_it_stays_copied_and_the_streamer_is_told() {
+    let policy = timeline::Policy { can_encode: false, ..timeline::Policy::default() };
+    let mut w = World::new(Setup { timeline: policy, ..setup() });
+    w.sources(STEREO_48);
+    publish_drifting(&mut w, 0, 40, 48_000, -5000);
+    assert!(!is_reencoded(&w));
+    let told = "audio runs 0.50 % slow against its timestamps: a frame is left out or silent";
+    assert!(w.warnings().iter().any(|t| t.starts_with(told)), "{:?}", w.warnings());
+    assert_eq!(w.notes.iter().filter(|n| n.contains("0.50 % slow")).count(), 1, "once: {:?}", w.notes);
+}
