@@ -18,27 +18,6 @@ fn all_elements_of_an_a10g_are_registered() {
     assert!(double.state().is_clean(), "{:?}", double.state());
 }
 
-/// With an endless GOP the only key frames are the ones asked for.
-#[test]
-fn key_units_are_forced_where_they_are_asked_for() {
-    let _machine = beside_others();
-    let double = Double::start();
-    let files = double.folder().join("part%d.ts");
-    run_well(
-        &double,
-        &format!(
-            "{} ! nvh264enc gop-size=-1 bitrate=800 ! video/x-h264,profile=main ! h264parse ! \
-             splitmuxsink muxer=mpegtsmux send-keyframe-requests=true max-size-time=1000000000 location={}",
-            pattern(120, 320, 240, "ball"),
-            tools::text(&files)
-        ),
-    );
-    for part in 0..4 {
-        let file = double.folder().join(format!("part{part}.ts"));
-        assert_eq!((pictures(&file).len(), key_frames(&file)), (30, vec![0]), "part {part}");
-    }
-}
-
 #[test]
 fn b_frames_come_in_order_and_whole() {
     let double = Double::start();
