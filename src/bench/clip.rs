@@ -6,11 +6,12 @@ use std::process::{Command, Stdio};
 use bytes::Bytes;
 use weir::cmaf::h264;
 use weir::ingest::Packet;
+use weir::link::environment;
 use weir::logic::ladder::Size;
 use weir::logic::model::{FrameRate, VideoFormat};
 use weir::slate;
 
-use super::{FPS, inherited};
+use super::FPS;
 
 /// Seconds from one key frame to the next: what OBS is told to send.
 const GOP: u32 = 2;
@@ -33,7 +34,7 @@ impl Clip {
             .args(["--kbps", &KBPS.to_string(), "--seconds", &seconds.to_string()])
             .args(["--parent", &std::process::id().to_string()])
             .env_clear()
-            .envs(inherited())
+            .envs(environment::allowed())
             .stdin(Stdio::null());
         let made = command.stderr(Stdio::inherit()).output().map_err(|e| format!("{}: {e}", program.display()))?;
         if !made.status.success() {

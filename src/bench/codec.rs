@@ -5,15 +5,13 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
-use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use weir::link::bench::{Answer, Job};
+use weir::link::process::{Options, PARENT_VARIABLE};
 use weir::link::wire::{self, Encoder, FromCodec, ToCodec};
-
-use super::inherited;
 
 /// Codec processes are given as long by a worker (`codec.start_deadline`), and nothing that follows may take longer.
 pub const DEADLINE: Duration = Duration::from_secs(30);
@@ -21,14 +19,13 @@ pub const DEADLINE: Duration = Duration::from_secs(30);
 /// How often it is looked whether a process is gone.
 const LOOK: Duration = Duration::from_millis(20);
 
-/// How processes are started.
+/// How processes are started: as the worker does it.
 #[derive(Debug, Clone)]
 pub struct Setting {
-    pub program: PathBuf,
+    pub options: Options,
     /// CUDA's name of the device.
     pub device: String,
-    pub paths: Vec<PathBuf>,
-    /// Over what is inherited.
+    /// Over what the worker's processes see.
     pub environment: Vec<(OsString, OsString)>,
     pub encoder: Encoder,
 }
@@ -36,27 +33,19 @@ pub struct Setting {
 impl Setting {
     /// The thread that runs it must live as long as the process should: its end kills the process.
     pub fn command(&self) -> Command {
-        self.command_under(&[])
+        let mut command = self.options.command(Some(&self.device));
+        // The survey has written the registry.
+        command.env("GST_REGISTRY_UPDATE", "no").envs(self.environment.iter().cloned());
+        command
     }
 
     /// Under another program, which is its parent then.
-    pub fn command_under(&self, wrapper: &[OsString]) -> Command {
-        let mut command = match wrapper.split_first() {
-            None => Command::new(&self.program),
-            Some((first, rest)) => {
-                let mut command = Command::new(first);
-                command.args(rest).arg(&self.program);
-                command
-            }
-        };
-        command.env_clear().envs(inherited()).envs(self.environment.iter().cloned());
-        command.args(["--encoder", "nvidia"]).env("CUDA_VISIBLE_DEVICES", &self.device).env("GST_REGISTRY_UPDATE", "no");
-        for path in &self.paths {
-            command.arg("--device-path").arg(path);
-        }
-        if wrapper.is_empty() {
-            command.env("WEIR_CODEC_PARENT", std::process::id().to_string());
-        }
+    pub fn command_under(&self, wrapper: &OsString, arguments: &[OsString]) -> Command {
+        let inner = self.command();
+        let seen = inner.get_envs().filter_map(|(name, value)| Some((name, value?)));
+        let mut command = Command::new(wrapper);
+        command.args(arguments).arg(inner.get_program()).args(inner.get_args()).env_clear();
+        command.envs(seen.filter(|(name, _)| *name != PARENT_VARIABLE));
         command
     }
 }
@@ -105,6 +94,8 @@ impl Codec {
             match self.socket.read(&mut chunk) {
                 Ok(0) => return Err("a codec process is gone".into()),
                 Ok(n) => self.input.extend_from_slice(&chunk[..n]),
+                // With a time limit a signal ends the call (signal(7)).
+                Err(e) if e.kind() == std::io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(format!("a codec process says nothing: {e}")),
             }
         }
@@ -153,7 +144,7 @@ impl Measuring {
     pub fn start(setting: &Setting) -> Result<Self, String> {
         let mut command = setting.command();
         command.arg("--bench").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", setting.program.display()))?;
+        let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", setting.options.program.display()))?;
         match (child.stdin.take(), child.stdout.take()) {
             (Some(jobs), Some(answers)) => Ok(Self { child, jobs, answers: BufReader::new(answers) }),
             _ => Err("a process without pipes".into()),

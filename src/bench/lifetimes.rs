@@ -206,9 +206,9 @@ fn traced(bench: &Bench, clip: &Clip) -> Result<Vec<String>, String> {
         Err(e) => return Err(format!("{STRACE}: {e}")),
     }
     let file = std::env::temp_dir().join(format!("weir-bench-{}.strace", std::process::id()));
-    let wrapper = [STRACE, "-f", "-qq", "-Z", "-e", "trace=%file,%network,%process,ioctl", "-o"];
+    let wrapper = ["-f", "-qq", "-Z", "-e", "trace=%file,%network,%process,ioctl", "-o"];
     let wrapper: Vec<_> = wrapper.into_iter().map(Into::into).chain([file.clone().into_os_string(), "--".into()]).collect();
-    let streamed = Codec::start(bench.setting.command_under(&wrapper)).and_then(|mut codec| {
+    let streamed = Codec::start(bench.setting.command_under(&STRACE.into(), &wrapper)).and_then(|mut codec| {
         codec.greet()?;
         begin(&mut codec, 0, &plan(bench, clip), clip)?;
         codec.finish()

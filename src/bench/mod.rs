@@ -16,7 +16,7 @@ use std::time::Duration;
 use anyhow::anyhow;
 use weir::config::{self, EncoderChoice};
 use weir::gpu;
-use weir::link::environment;
+use weir::link::process::Options;
 use weir::link::wire::Encoder;
 use weir::logic::bench::{self, Machine, Part, Row};
 use weir::logic::gpu::{Device, Load, Survey};
@@ -109,9 +109,15 @@ pub fn gpu(arguments: &Arguments) -> Result<(), Fatal> {
     let machine = Machine::new(&device, load);
     let gauge = Gauge::start(options, survey.clone(), &device.uuid).map_err(|e| Fatal::new(1, e))?;
     let setting = Setting {
-        program,
+        options: Options {
+            program,
+            registry: None,
+            memory_limit: u64::MAX,
+            start_deadline: codec::DEADLINE,
+            gpu: true,
+            device_paths: arguments.path.clone(),
+        },
         device: device.uuid.clone(),
-        paths: arguments.path.clone(),
         environment: Vec::new(),
         encoder: Encoder::Nvidia { class: arguments.class, allow_cpu_decode: false },
     };
@@ -193,7 +199,7 @@ impl Bench {
     /// A source of two key frame intervals; of one with `--quick`.
     fn clip(&self) -> Result<Arc<Clip>, String> {
         let seconds = if self.quick { 2 } else { 4 };
-        let make = || Clip::make(&self.setting.program, self.source, seconds).map(Arc::new);
+        let make = || Clip::make(&self.setting.options.program, self.source, seconds).map(Arc::new);
         self.clip.get_or_init(make).clone()
     }
 
@@ -259,9 +265,4 @@ fn mib(bytes: u64) -> f64 {
 
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
-/// What of our environment a measured process sees.
-fn inherited() -> Vec<(std::ffi::OsString, std::ffi::OsString)> {
-    environment::allowed()
 }

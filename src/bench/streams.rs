@@ -283,7 +283,7 @@ fn setting(bench: &Bench, with_mps: bool, daemon: Option<&PathBuf>) -> Option<Se
     match (with_mps, daemon) {
         (true, None) => return None,
         (false, None) => {}
-        (true, Some(folder)) => setting.paths.push(folder.clone()),
+        (true, Some(folder)) => setting.options.device_paths.push(folder.clone()),
         // Where there is no daemon, a process goes to the device itself.
         (false, Some(_)) => setting.environment.push((MPS_VARIABLE.into(), OsString::from("/nonexistent"))),
     }

@@ -71,6 +71,33 @@ pub struct Options {
     pub device_paths: Vec<PathBuf>,
 }
 
+/// By what a codec process knows whom it must not outlive.
+pub const PARENT_VARIABLE: &str = "WEIR_CODEC_PARENT";
+
+impl Options {
+    /// The command that starts one, its standard streams aside. It sees this `device` only, by CUDA's name for it; `None`: whatever this process sees.
+    /// The process dies with the thread that runs the command.
+    pub fn command(&self, device: Option<&str>) -> Command {
+        let mut command = Command::new(&self.program);
+        command.env_clear().envs(environment::allowed());
+        if let Some(registry) = &self.registry {
+            // Written once at the worker's start: processes that start together must not all scan all plugins (rules.md 25).
+            command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");
+        }
+        if self.gpu {
+            command.args(["--encoder", "nvidia"]);
+            for path in &self.device_paths {
+                command.arg("--device-path").arg(path);
+            }
+            if let Some(device) = device {
+                command.env("CUDA_VISIBLE_DEVICES", device);
+            }
+        }
+        command.env(PARENT_VARIABLE, std::process::id().to_string());
+        command
+    }
+}
+
 /// Frames that wait for a process to read them: 15 s of 60 fps video with audio at 48 kHz. More means that it does not keep up.
 const QUEUE: usize = 1600;
 
@@ -141,25 +168,10 @@ fn start(options: &Options, device: Option<&str>) -> Result<Started, Error> {
     let failed = |source| Error::Start { program: options.program.clone(), source };
     let (ours, theirs) = StdUnixStream::pair().map_err(failed)?;
     ours.set_nonblocking(true).map_err(failed)?;
-    let mut command = Command::new(&options.program);
-    command.env_clear().envs(environment::allowed());
-    if let Some(registry) = &options.registry {
-        // Written once at the worker's start: processes that start together must not all scan all plugins (rules.md 25).
-        command.env("GST_REGISTRY", registry).env("GST_REGISTRY_UPDATE", "no");
-    }
-    if options.gpu {
-        command.args(["--encoder", "nvidia"]);
-        for path in &options.device_paths {
-            command.arg("--device-path").arg(path);
-        }
-        if let Some(device) = device {
-            command.env("CUDA_VISIBLE_DEVICES", device);
-        }
-    }
+    let mut command = options.command(device);
     command
         // Ctrl-C in a terminal goes to the whole process group: the supervisor ends its streams first, and for that needs the encoders.
         .process_group(0)
-        .env("WEIR_CODEC_PARENT", std::process::id().to_string())
         .stdin(Stdio::from(OwnedFd::from(theirs)))
         .stdout(Stdio::null())
         .stderr(Stdio::piped());

@@ -151,6 +151,22 @@ fn a_late_segment_becomes_a_gap_after_the_deadline_and_stays_one() {
 }
 
 #[test]
+fn a_row_waits_longer_where_that_is_allowed() {
+    let mut w = window();
+    assert!(w.open(0, at(0), false, secs(0)));
+    assert!(w.open(1, at(2), false, secs(2)));
+    assert!(w.advance(Store::Up, &|_| false, secs(6)));
+    w.allow(secs(3));
+    assert!(w.open(2, at(4), false, secs(10)));
+    w.allow(Duration::ZERO);
+    assert_eq!(w.poll_timeout(), Some(secs(15)), "its own 2 s and 3");
+    assert!(!w.advance(Store::Up, &|_| false, secs(14)));
+    assert!(w.open(3, at(6), false, secs(16)));
+    assert!(w.advance(Store::Up, &|_| false, secs(16)));
+    assert_eq!(w.poll_timeout(), Some(secs(18)), "the next one as long as it is");
+}
+
+#[test]
 fn a_lost_segment_is_a_gap_at_once_and_can_not_be_placed() {
     let mut w = window();
     assert!(w.open(0, at(0), false, secs(0)));

@@ -122,6 +122,17 @@ fn each_setting_for_long_gops_with_both_intervals_of_obs() {
 }
 
 #[test]
+fn a_cut_says_how_long_before_it_is_live_it_is_known() {
+    let early = |composition: i32| {
+        let mut t = timeline(Policy::default());
+        let pictures = (0..10u32).flat_map(|n| t.video(n * 1000, composition, n % 2 == 0, Bytes::from_static(b"v"), NOW));
+        let cuts = pictures.filter_map(|e| if let Event::Cut(c) = e { Some(c.early.millis()) } else { None });
+        cuts.collect::<Vec<_>>()
+    };
+    assert_eq!((early(0), early(2000)), (vec![0, 0, 0], vec![2000, 2000, 2000]));
+}
+
+#[test]
 fn a_scene_cut_is_used_rather_than_exceeding_the_target_duration() {
     // x264 restarts its key frame count at a scene cut: 1.9 s and then 2 s later
     let events = play(&mut timeline(Policy::default()), &[0, 2000, 4000, 5900, 7900, 9900], 0, 10_100);

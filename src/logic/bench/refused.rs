@@ -41,11 +41,11 @@ mod tests {
 2 openat(AT_FDCWD, \"/nowhere\", O_RDONLY) = -1 ENOENT (No such file or directory)
 2 openat(AT_FDCWD, \"/dev/nvidiactl\", O_RDWR) = 7
 [pid     3] socket(AF_UNIX, SOCK_STREAM, 0) = -1 EPERM (Operation not permitted)
-4 mkdir(\"/root/.nv\", 0700) = -1 EACCES (Permission denied)
+4 mkdir(\"/home/anna/.nv\", 0700) = -1 EACCES (Permission denied)
 4 +++ exited with 0 +++
 broken = -1 EPERM
 ";
-        assert_eq!(refused(trace), ["mkdir /root/.nv", "openat /proc/1/stat", "socket AF_UNIX, SOCK_STREAM, 0"]);
+        assert_eq!(refused(trace), ["mkdir /home/anna/.nv", "openat /proc/1/stat", "socket AF_UNIX, SOCK_STREAM, 0"]);
         assert!(refused("").is_empty());
     }
 }

@@ -28,7 +28,7 @@ pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
 use super::dating::Dating;
-use super::encoding::{Command, Encoding};
+use super::encoding::{Command, Encoding, MAX_SLACK};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
@@ -111,9 +111,6 @@ pub struct Past {
     /// Where both sequences go on (rules.md 18 and 20).
     pub from: playlist::Continuation,
 }
-
-/// No row of playlists waits longer than this for a source of few pictures a second: twice the longest segment of rules.md 3 is what players bear.
-const MAX_SLACK: MediaTime = MediaTime::from_secs(5);
 
 /// Units held until the tracks are decided: 10 s (`long-segments` waits so long) at 240 fps.
 const MAX_PROBING: usize = 2400;
@@ -793,6 +790,10 @@ impl Stream {
         let keep_from = self.keep_from(unit.pts);
         if let Some(e) = self.encoding.as_mut().filter(|e| !e.rungs().is_empty()) {
             e.push(&unit, cut, keep_from, now.mono);
+            if e.keep_pace(now.mono) {
+                self.note("few pictures a second come: encoders that hold none back take over".into());
+                self.after_death(now);
+            }
         }
         if self.decision.is_none() {
             self.probing_bytes += unit.data.len();

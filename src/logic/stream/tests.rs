@@ -210,11 +210,12 @@ impl World {
         }
         let e = &mut self.encoder;
         match command {
-            Command::Start { rungs, .. } => {
+            Command::Start { rungs, low_delay, .. } => {
                 *e = Encoder {
                     plan: rungs,
                     starts: e.starts + 1,
-                    delay: e.delay,
+                    // What it holds back, unless it may hold nothing.
+                    delay: if low_delay { 0 } else { e.delay },
                     halved: e.halved,
                     unable: e.unable,
                     ..Encoder::default()

@@ -124,3 +124,29 @@ fn samples_that_are_not_square_pass_with_their_shape_and_rungs_have_square_ones(
     let representation = w.mpd().lines().find(|l| l.contains("Representation id=\"src\"")).unwrap();
     assert!(representation.contains("width=\"1024\" height=\"576\""), "{representation}");
 }
+
+#[test]
+fn a_source_that_becomes_slow_gets_other_encoders_and_its_rungs_miss_two_segments() {
+    let mut w = World::new(long_window());
+    w.configs();
+    w.film(0, 6, &[]);
+    for second in 6..20 {
+        let idr = second % 2 == 0;
+        let slice = Bytes::from([&[0, 0, 0, 2, if idr { 0x65 } else { 0x41 }, 0][..]].concat());
+        w.packet(Packet::Video { time: second * 1000, composition: 80, key: idr, data: slice });
+        for n in 0..25 {
+            w.ms = u64::from(second) * 1000 + n * 40;
+            w.packet(Packet::Audio { time: w.ms as u32, data: Bytes::from_static(b"aac") });
+            w.encode();
+            w.store();
+            w.timers();
+        }
+    }
+    assert_eq!(w.encoder.starts, 2, "{:?}", w.notes);
+    assert_eq!((w.stream.encoding.as_ref().unwrap().deaths(), w.stream.shedding.shed), (0, false));
+    assert!(w.notes.iter().any(|n| n.contains("few pictures a second")), "{:?}", w.notes);
+    assert!(!w.notes.iter().any(|n| n.contains("lost") || n.contains("given up")), "{:?}", w.notes);
+    // What the old encoders held back when it became slow, and what had ended 2 s before five pictures had come slowly.
+    let gaps: Vec<usize> = TRACKS.iter().map(|track| w.gaps(track)).collect();
+    assert_eq!(gaps, [0, 2, 2, 0], "{}", w.playlist("480p"));
+}
