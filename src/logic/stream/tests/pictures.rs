@@ -19,6 +19,22 @@ impl World {
         }
     }
 
+    /// One picture a second, each sent `composition` ms before it is shown.
+    fn screen(&mut self, from: u32, to: u32, composition: i32) {
+        for second in from..to {
+            let idr = second % 2 == 0;
+            let slice = Bytes::from([&[0, 0, 0, 2, if idr { 0x65 } else { 0x41 }, 0][..]].concat());
+            self.packet(Packet::Video { time: second * 1000, composition, key: idr, data: slice });
+            for n in 0..25 {
+                self.ms = u64::from(second) * 1000 + n * 40;
+                self.packet(Packet::Audio { time: self.ms as u32, data: Bytes::from_static(b"aac") });
+                self.encode();
+                self.store();
+                self.timers();
+            }
+        }
+    }
+
     /// Every track has a segment of every number, and discontinuities at these.
     fn assert_whole(&self, tracks: &[&str], discontinuities: &[usize]) {
         for track in tracks {
@@ -130,18 +146,7 @@ fn a_source_that_becomes_slow_gets_other_encoders_and_its_rungs_miss_two_segment
     let mut w = World::new(long_window());
     w.configs();
     w.film(0, 6, &[]);
-    for second in 6..20 {
-        let idr = second % 2 == 0;
-        let slice = Bytes::from([&[0, 0, 0, 2, if idr { 0x65 } else { 0x41 }, 0][..]].concat());
-        w.packet(Packet::Video { time: second * 1000, composition: 80, key: idr, data: slice });
-        for n in 0..25 {
-            w.ms = u64::from(second) * 1000 + n * 40;
-            w.packet(Packet::Audio { time: w.ms as u32, data: Bytes::from_static(b"aac") });
-            w.encode();
-            w.store();
-            w.timers();
-        }
-    }
+    w.screen(6, 20, 80);
     assert_eq!(w.encoder.starts, 2, "{:?}", w.notes);
     assert_eq!((w.stream.encoding.as_ref().unwrap().deaths(), w.stream.shedding.shed), (0, false));
     assert!(w.notes.iter().any(|n| n.contains("few pictures a second")), "{:?}", w.notes);
@@ -149,4 +154,15 @@ fn a_source_that_becomes_slow_gets_other_encoders_and_its_rungs_miss_two_segment
     // What the old encoders held back when it became slow, and what had ended 2 s before five pictures had come slowly.
     let gaps: Vec<usize> = TRACKS.iter().map(|track| w.gaps(track)).collect();
     assert_eq!(gaps, [0, 2, 2, 0], "{}", w.playlist("480p"));
+}
+
+#[test]
+fn rows_wait_for_sound_where_pictures_are_sent_long_before_they_are_shown() {
+    for (can_encode, tracks) in [(true, &TRACKS[..]), (false, &["src", "audio"])] {
+        let policy = timeline::Policy { can_encode, ..timeline::Policy::default() };
+        let mut w = World::new(Setup { timeline: policy, ..long_window() });
+        w.configs();
+        w.screen(0, 20, 2000);
+        w.assert_whole(tracks, &[]);
+    }
 }
