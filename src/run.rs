@@ -131,7 +131,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
     raise_descriptor_limit();
     let ladder = config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     let location: Location = config.store.parse().map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow::Error::new(e)))?;
-    let keys = load_keys(&config)?;
+    let keys = Arc::new(load_keys(&config)?);
     let registry = registry_path(&config);
     let program = codec_program(Some(&config));
     let gpu = gpu::Options::new(&config.gpu).map_err(|e| Fatal::new(1, e))?;
@@ -242,7 +242,7 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
 async fn serve(
     mut config: Config,
     location: Location,
-    keys: auth::Keys,
+    keys: Arc<auth::Keys>,
     ladder: Option<weir::logic::ladder::Ladder>,
     encoder: EncoderReport,
     gpu: Option<gpu::Watcher>,

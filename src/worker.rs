@@ -11,8 +11,9 @@ use tokio::task::JoinSet;
 use crate::claim::Claimant;
 use crate::config::{Config, OnDrain};
 use crate::gpu::Watcher;
+use crate::ingest::auth::{self, Asked};
 use crate::ingest::rtmp::Stats;
-use crate::ingest::{Line, Packet, Refusal, Request, Verdict, auth};
+use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
 use crate::logic::encoder_choice::Choice;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
@@ -56,7 +57,7 @@ pub struct Worker {
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
-    keys: auth::Keys,
+    keys: Arc<auth::Keys>,
     pathways: Pathways,
     slate: Option<Arc<Clip>>,
     ladder: crate::logic::ladder::Ladder,
@@ -103,7 +104,7 @@ pub struct Parts {
     /// Shared by sessions.
     pub context: Context,
     /// Who may publish.
-    pub keys: auth::Keys,
+    pub keys: Arc<auth::Keys>,
     /// CDNs and regions.
     pub pathways: Pathways,
     /// What viewers see while a publisher is away.
@@ -157,10 +158,10 @@ impl Worker {
     }
 
     async fn answer(&self, request: Request) {
-        let Request { peer, key, token, verdict, .. } = request;
-        let outcome = match self.keys.stream(&key) {
-            Some(stream) => self.admit(stream, Claim { peer, token }).await,
-            None => Err(Refusal { code: Refusal::BAD_NAME, reason: "unknown stream key".into() }),
+        let Request { protocol, peer, app, key, token, verdict } = request;
+        let outcome = match self.keys.judge(&Asked { protocol, peer, app, key }).await {
+            Ok(granted) => self.admit(granted.stream, Claim { peer, token }).await,
+            Err(denied) => Err(denied.refusal()),
         };
         let answer = match outcome {
             Ok((packets, line)) => Verdict::Accept(packets, line),

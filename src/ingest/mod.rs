@@ -16,9 +16,33 @@ pub use self::line::Line;
 pub use crate::logic::packet::{Cue, Metadata, Packet};
 use crate::secret::Secret;
 
+/// How a publisher's media come.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum Protocol {
+    /// RTMP in the clear.
+    Rtmp,
+    /// RTMP over TLS.
+    Rtmps,
+    /// MPEG-TS over SRT.
+    Srt,
+}
+
+impl Protocol {
+    /// Lower-case word for logs, metric labels and the API.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Protocol::Rtmp => "rtmp",
+            Protocol::Rtmps => "rtmps",
+            Protocol::Srt => "srt",
+        }
+    }
+}
+
 /// Somebody wants to publish. Dropping it refuses.
 #[derive(Debug)]
 pub struct Request {
+    /// How.
+    pub protocol: Protocol,
     /// The publisher's address.
     pub peer: SocketAddr,
     /// RTMP application, `live`.

@@ -21,7 +21,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use weir::ingest::rtmp::{Cause, Limits, Server, Stats};
-use weir::ingest::{Packet, Request, Verdict};
+use weir::ingest::{Packet, Protocol, Request, Verdict};
 
 use crate::raw_rtmp::Publisher;
 
@@ -50,7 +50,7 @@ impl Bench {
     fn pipe(&self, capacity: usize) -> (Publisher<DuplexStream>, JoinHandle<()>) {
         let (ours, theirs) = tokio::io::duplex(capacity);
         let server = Arc::clone(&self.server);
-        let task = tokio::spawn(async move { server.connection(theirs, PEER.parse().unwrap()).await });
+        let task = tokio::spawn(async move { server.connection(theirs, PEER.parse().unwrap(), Protocol::Rtmp).await });
         (Publisher::new(ours), task)
     }
 

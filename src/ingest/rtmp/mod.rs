@@ -27,7 +27,7 @@ use self::gate::Gate;
 pub use self::limits::{Limits, OutOfRange};
 use self::session::End;
 pub use self::stats::{Cause, Stats};
-use super::Request;
+use super::{Protocol, Request};
 
 /// Pause after `accept` failed for want of descriptors or memory: long enough not to spin, short enough that nobody's connection times out.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -78,7 +78,7 @@ impl Server {
                     // Replies are small and waited for; a socket that cannot be told so works all the same.
                     let _ = socket.set_nodelay(true);
                     let server = Arc::clone(&self);
-                    connections.spawn(async move { server.connection(socket, peer).await });
+                    connections.spawn(async move { server.connection(socket, peer, Protocol::Rtmp).await });
                 }
                 Err(error) => {
                     self.stats.count_accept_failure();
@@ -97,14 +97,14 @@ impl Server {
     }
 
     /// Serves one connection over any byte stream (TCP, TLS, a pipe in a test) to its end, and writes its line to the log. `peer` is the
-    /// address that counts against the limits.
-    pub async fn connection<S>(&self, io: S, peer: SocketAddr)
+    /// address that counts against the limits, `protocol` what the stream is called where publishers are judged and counted.
+    pub async fn connection<S>(&self, io: S, peer: SocketAddr, protocol: Protocol)
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let _connected = self.stats.connected();
         let outcome = match self.gate.enter(peer.ip()) {
-            Ok(_place) => session::run(self, io, peer).await,
+            Ok(_place) => session::run(self, io, peer, protocol).await,
             Err(full) => Err(full),
         };
         match outcome {

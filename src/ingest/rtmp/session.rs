@@ -21,7 +21,7 @@ use super::error::{APP, Deadline, Error};
 use super::limits::widen;
 use super::queue::Queue;
 use super::{Server, metadata};
-use crate::ingest::{Packet, Refusal, Request, Verdict, flv};
+use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv};
 use crate::secret::Secret;
 
 /// Bytes per read: 16 ms of 8 Mbit/s, and one TLS record.
@@ -45,13 +45,14 @@ pub(super) enum End {
 }
 
 /// Runs the connection until it ends, then tells the publisher why if there is something to tell.
-pub(super) async fn run<S>(server: &Server, io: S, peer: SocketAddr) -> Result<End, Error>
+pub(super) async fn run<S>(server: &Server, io: S, peer: SocketAddr, protocol: Protocol) -> Result<End, Error>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
     let config =
         ServerConfig::default().with_chunk_size(CHUNK_SIZE).with_max_in_progress_bytes(server.limits.max_in_progress());
-    let mut session = Session { server, io, peer, rtmp: ServerSession::new(config), buffer: vec![0; READ], stream: None };
+    let mut session =
+        Session { server, io, peer, protocol, rtmp: ServerSession::new(config), buffer: vec![0; READ], stream: None };
     let outcome = session.drive().await;
     let told = match (&outcome, session.stream) {
         (Ok(End::Unpublished), _) => true,
@@ -71,6 +72,7 @@ struct Session<'a, S> {
     server: &'a Server,
     io: S,
     peer: SocketAddr,
+    protocol: Protocol,
     rtmp: ServerSession,
     buffer: Vec<u8>,
     /// The message stream of `publish`, once it has been asked for.
@@ -152,7 +154,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             return Err(Error::ShuttingDown);
         }
         let (verdict, answer) = oneshot::channel();
-        let request = Request { peer: self.peer, app, key, token, verdict };
+        let request = Request { protocol: self.protocol, peer: self.peer, app, key, token, verdict };
         let asked = async {
             self.server.requests.send(request).await.map_err(|_| Error::ShuttingDown)?;
             answer.await.map_err(|_| Error::ShuttingDown)

@@ -9,6 +9,8 @@
 //! sha256 = "9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08"
 //! ```
 
+mod judge;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
@@ -18,6 +20,8 @@ use sha2::{Digest as _, Sha256};
 use crate::blame::Blame;
 use crate::logic::model::StreamId;
 use crate::secret::Secret;
+
+pub use self::judge::{Asked, Denied, Granted};
 
 /// Longest keys file, 16 MiB: about 100,000 entries, above one region's streams by two orders.
 const MAX_FILE: u64 = 16 << 20;
