@@ -30,7 +30,7 @@ fn an_aligned_ladder_never_leaves_the_device_and_plays_live_and_afterwards() {
     players::install();
     let double = Double::start();
     let _machine = alone();
-    let worker = Arc::new(worker(&double, &[]));
+    let worker = Arc::new(worker(&double, &["--set", "window=120"]));
     // What a process uploads in its trial, it has uploaded once it is ready; from here on nothing may pass through the host's memory.
     until("three ready processes", || worker.get("metrics").text().contains("weir_codec_warm 3\n").then_some(()));
     let watch = Watch::start(&worker, "anna");

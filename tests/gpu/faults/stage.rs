@@ -140,7 +140,8 @@ impl Stage {
             (&0.into(), &0.into(), &0.into()),
             "{status}"
         );
-        assert_eq!(self.severity(name, "encoder_lost").as_deref(), Some("ok"), "{name}");
+        // Of codec processes there is a finding where one was lost.
+        assert_eq!(self.severity(name, "encoder_lost").filter(|severity| severity != "ok"), None, "{name}");
         for metric in ["weir_codec_restarts_total", "weir_gaps_total"] {
             assert_eq!(self.counted(metric, &format!("stream=\"{name}\"")), Some(0), "{name}: {metric}");
         }

@@ -52,7 +52,13 @@ fn a_source_that_has_to_be_encoded_is_refused_with_the_reason() {
         assert!(!status.success() && said.contains("the server has no encoder for this stream now"), "{status} {said}");
         stage.worker.logged("source refused: the server has no encoder");
         stage.measured("weir_rtmp_connections_ended_total", "cause=\"worker\"", |ended| ended == 1);
-        assert_eq!(stage.worker.get(&manifest::index_path("anna")).status, 404, "nobody was promised anything");
+        // Viewers of what was announced meanwhile see that there are no pictures, and the end.
+        stage.worker.over("anna");
+        for variant in manifest::variants(&stage.worker, "anna").unwrap_or_default() {
+            let media = manifest::media(&stage.worker, &variant);
+            let pictures = variant.attributes.contains_key("RESOLUTION") && media.media().next().is_some();
+            assert!(media.ended && !pictures, "{media:?}");
+        }
         stage.assert_well("bert");
         let seen = stage.finish();
         untouched(&seen["bert"], &CLIP);
