@@ -15,8 +15,10 @@ use crate::harness::{beside_others, decode, tools};
 
 const CLIP: Clip = Clip { seconds: 6, ..SMALL };
 
-/// The rungs that come of it, and the size of the best one.
-const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 21] = [
+/// What is odd, the rungs that come of it, and the size of the best one.
+type Source = (&'static str, Clip, &'static [&'static str], (u32, u32));
+
+const SOURCES: [Source; 21] = [
     ("portrait", Clip { width: 360, height: 640, ..CLIP }, &["src", "240p"], (360, 640)),
     ("square", Clip { width: 360, height: 360, ..CLIP }, &["src", "240p"], (360, 360)),
     ("4:3 with wide samples", Clip { width: 480, height: 360, more: "-vf setsar=4/3", ..CLIP }, &["src", "240p"], (480, 360)),
