@@ -468,7 +468,7 @@ impl Shell {
         plan.encoder.set_class(choice.class);
         if let Encoder::Nvidia { class, .. } = plan.encoder {
             if self.class.map(|c| c.class) != Some(class) {
-                tracing::info!(stream = %self.id, ?class, "encoder class: {}", choice.why);
+                tracing::info!(stream = %self.id, class = class.as_str(), "encoder class: {}", choice.why);
             }
             self.class = Some(choice);
         }
