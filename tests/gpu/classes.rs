@@ -44,7 +44,7 @@ fn the_first_streams_are_premium_and_the_last_dense_and_a_restart_keeps_the_clas
     // Made before anything waits for it.
     LONG.file();
     let mut double = Double::start();
-    double.set(Fault::Reading { what: "clock_video_mhz", value: CLOCK });
+    double.set(Fault::Reading { what: "clock_video_max_mhz", value: CLOCK });
     let _machine = alone();
     let mut stage = Stage::open(double, LONG, &["--set", "nvidia.class=auto"]);
     for (name, wanted, percent, [normal, premium]) in STREAMS {

@@ -84,7 +84,7 @@ pub enum Fault {
     Empty { every: u32 },
     /// Another value of an `NV_ENC_CAPS`.
     Cap { number: u32, value: i32 },
-    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz".
+    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz", "clock_video_max_mhz".
     Reading { what: &'static str, value: u32 },
     /// Of a thousand calls, so many fail; which ones is a matter of the seed, the call's name and its number alone. Calls that clean up never do.
     Random { seed: u32, permille: u32 },
