@@ -11,7 +11,8 @@ use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
-use crate::logic::recipe::{Class, DEFAULT_LADDER};
+use crate::logic::placement::ClassSetting;
+use crate::logic::recipe::DEFAULT_LADDER;
 use crate::logic::timeline::LongGop;
 use crate::store::Endpoint;
 
@@ -174,8 +175,8 @@ pub struct Software {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nvidia {
-    /// `dense`, `normal` or `premium`: how much work is put into a picture. Default `dense`.
-    pub class: Class,
+    /// `auto`, `dense`, `normal` or `premium`: how much work is put into a picture. Default `dense`.
+    pub class: ClassSetting,
     /// Sources that the GPU cannot decode (interlaced, 10-bit, 4:2:2) are decoded on the CPU, not refused. Default no.
     pub allow_cpu_decode: bool,
     /// Files and folders that codec processes may read and write besides those that the driver usually needs. Default none.

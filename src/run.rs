@@ -275,6 +275,7 @@ async fn serve(
             let settings = codecs::Settings {
                 warm: config.codec.warm(options.gpu),
                 streams_per_codec: config.codec.streams_per_codec as usize,
+                class: config.nvidia.class,
                 devices: match &gpu {
                     Some(watcher) => seen_devices(&encoder.devices, watcher),
                     None => Vec::new(),
@@ -300,7 +301,10 @@ async fn serve(
         store,
         codecs,
         encoder: match encoder.name {
-            "nvidia" => Encoder::Nvidia { class: config.nvidia.class, allow_cpu_decode: config.nvidia.allow_cpu_decode },
+            "nvidia" => Encoder::Nvidia {
+                class: config.nvidia.class.fixed().unwrap_or_default(),
+                allow_cpu_decode: config.nvidia.allow_cpu_decode,
+            },
             _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
         },
         decoder_threads: config.software.decoder_threads,

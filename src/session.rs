@@ -23,8 +23,9 @@ use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::pace::Reading;
-use crate::logic::placement;
-use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
+use crate::logic::placement::{self, Choice};
+use crate::logic::recipe;
+use crate::logic::stream::{EncoderClass, Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
 use crate::recording;
@@ -121,6 +122,8 @@ struct Shell {
     /// Messages for a codec process that is being started.
     starting: bool,
     queued: VecDeque<(ToCodec, Bytes)>,
+    /// With how much work NVENC encodes the session, once it does, and why.
+    class: Option<Choice>,
     manifests: Arc<Mutex<Manifests>>,
     /// Objects that are not durable.
     held: BTreeMap<u64, Held>,
@@ -218,7 +221,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }
-                    starts.push(start(shell.context.codecs.clone(), load));
+                    starts.push(start(shell.context.codecs.clone(), load, shell.class.map(|c| c.class)));
                 }
                 Output::Codec(command) => shell.command(command),
                 Output::Keep(put) => keeps.extend(shell.keep(put)),
@@ -280,9 +283,9 @@ async fn next_event(codec: &mut Option<Place>) -> Event {
     }
 }
 
-async fn start(codecs: Option<Codecs>, load: u64) -> Result<Place, String> {
+async fn start(codecs: Option<Codecs>, load: u64, kept: Option<recipe::Class>) -> Result<Place, String> {
     match codecs {
-        Some(codecs) => codecs.take(load).await.map_err(|e| e.to_string()),
+        Some(codecs) => codecs.take(load, kept).await.map_err(|e| e.to_string()),
         None => Err("there are no codec processes here".into()),
     }
 }
@@ -308,6 +311,7 @@ impl Shell {
             codec: None,
             starting: false,
             queued: VecDeque::new(),
+            class: None,
             manifests: Arc::new(Mutex::new(claimed.manifests)),
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -446,12 +450,27 @@ impl Shell {
         match started {
             Ok(process) => {
                 tracing::info!(stream = %self.id, pid = process.pid(), "codec process");
+                let choice = process.choice();
                 self.codec = Some(process);
-                for (message, payload) in std::mem::take(&mut self.queued) {
+                for (mut message, payload) in std::mem::take(&mut self.queued) {
+                    if let ToCodec::Start { plan, .. } = &mut message {
+                        self.classify(plan, choice);
+                    }
                     self.send(message, payload);
                 }
             }
             Err(e) => self.unable(&e),
+        }
+    }
+
+    /// Puts the class that was chosen with the device into the plan.
+    fn classify(&mut self, plan: &mut Plan, choice: Choice) {
+        plan.encoder.set_class(choice.class);
+        if let Encoder::Nvidia { class, .. } = plan.encoder {
+            if self.class.map(|c| c.class) != Some(class) {
+                tracing::info!(stream = %self.id, class = class.as_str(), "encoder class: {}", choice.why);
+            }
+            self.class = Some(choice);
         }
     }
 
@@ -521,7 +540,7 @@ impl Shell {
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());
                 let status = self.stream.status(publisher, self.codec.as_ref().map(|codec| codec.pid()), now);
-                let _ = answer.send(status);
+                let _ = answer.send(Status { encoder_class: self.class.map(EncoderClass::of), ..status });
             }
         }
     }

@@ -14,7 +14,7 @@ use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::logic::replication::{BOUNDS, State, Summary};
-use crate::logic::stream::Status;
+use crate::logic::stream::{EncoderClass, Status};
 use crate::logic::verdict::Overall;
 use crate::replication::Replication;
 use crate::spool::Spool;
@@ -30,6 +30,18 @@ struct OfStream {
 struct OfRung {
     stream: String,
     rung: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClass {
+    stream: String,
+    class: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDevice {
+    uuid: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -80,11 +92,12 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication, codecs, encoder, gpu } = *sources;
+    let &Sources { statuses, rtmp, store, spool, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
     loudness(&mut registry, statuses);
+    classes(&mut registry, statuses);
     rungs(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
     operations(&mut registry, store);
@@ -116,11 +129,28 @@ pub(super) fn counter(registry: &mut Registry, name: &str, help: &str, value: u6
     registry.register(name, help, counter);
 }
 
-fn warm(registry: &mut Registry, store: codecs::Store) {
+fn warm(registry: &mut Registry, store: &codecs::Store) {
     gauge(registry, "codec_warm", "Codec processes that stand ready", store.ready as u64);
     gauge(registry, "codec_warm_age_seconds", "For how long the oldest of them has", store.oldest.as_secs());
     counter(registry, "codec_warm_hits", "Streams that found a place in a codec process at once", store.hits);
     counter(registry, "codec_warm_misses", "Streams that waited for a codec process to start", store.misses);
+    let taken = Family::<OfDevice, Gauge<f64, AtomicU64>>::default();
+    for placed in &store.devices {
+        if let Some(budget) = placed.budget.filter(|&b| b > 0) {
+            taken.get_or_create(&OfDevice { uuid: placed.device.clone() }).set(placed.taken as f64 / budget as f64);
+        }
+    }
+    registry.register("encoder_budget_ratio", "Share of what a GPU's encoders are planned to do that streams take", taken);
+}
+
+fn classes(registry: &mut Registry, statuses: &[Status]) {
+    let family = Family::<OfClass, Gauge>::default();
+    for s in statuses {
+        if let Some(EncoderClass { class, reason, .. }) = s.encoder_class {
+            family.get_or_create(&OfClass { stream: s.id.clone(), class: class.as_str(), reason }).set(1);
+        }
+    }
+    registry.register("encoder_class", "How much work NVENC puts into a stream's pictures, and why", family);
 }
 
 fn streams(registry: &mut Registry, statuses: &[Status]) {
@@ -301,13 +331,15 @@ mod tests {
     #[test]
     fn an_idle_worker_has_metrics() {
         let replication = Replication::new(crate::clock::Clock::start(), Vec::new());
+        let placed = |device: &str, budget| codecs::Placed { device: device.into(), taken: 30, budget };
+        let devices = vec![placed("GPU-0", Some(40)), placed("GPU-1", None)];
         let sources = Sources {
             statuses: &[],
             rtmp: &Stats::default(),
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
-            codecs: Some(codecs::Store { ready: 2, hits: 3, ..Default::default() }),
+            codecs: Some(codecs::Store { ready: 2, hits: 3, devices, ..Default::default() }),
             encoder: &EncoderReport::ladder_is_none(),
             gpu: None,
         };
@@ -317,6 +349,7 @@ mod tests {
         let samples = [
             "weir_codec_warm 2",
             "weir_codec_warm_hits_total 3",
+            "weir_encoder_budget_ratio{uuid=\"GPU-0\"} 0.75",
             "weir_replication_seconds_bucket{le=\"900.0\"} 0",
             "weir_replication_state{state=\"unknown\"} 1",
         ];

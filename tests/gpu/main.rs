@@ -6,6 +6,7 @@
 mod harness;
 
 mod bench;
+mod classes;
 mod codec;
 mod crowd;
 mod double;

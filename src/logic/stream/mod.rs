@@ -25,7 +25,7 @@ use bytes::Bytes;
 pub use encoders::EncoderLimits;
 pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
-pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
+pub use status::{AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
 
 use super::dating::Dating;
 use super::encoding::{Command, Encoding, MAX_SLACK};
