@@ -347,11 +347,13 @@ impl Double {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Fails when a living process has not loaded this double's libraries.
+    /// Fails when a living process does not load this double's libraries. It may only just have been started.
     pub fn assert_loaded_by(&self, pid: u32) {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
         let core = plain(&fs::canonicalize(built().join("libnvdouble.so")).unwrap());
-        assert!(maps.contains(&core), "process {pid} has not loaded {core}");
+        until(&format!("process {pid} to load {core}"), || {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+            maps.contains(&core).then_some(())
+        });
         assert!(
             self.state().processes.iter().any(|(p, _)| *p == pid),
             "process {pid} has loaded the double with another state"
