@@ -146,9 +146,9 @@ fn complemented(reply: &[u8], codecs: &Codecs) -> Option<Vec<u8>> {
 fn success(message: &Message) -> Option<Command> {
     let command = (message.message_type_id == msg_type::COMMAND_AMF0).then(|| Command::parse(&message.payload).ok())??;
     let Some(Amf0Value::Object(information)) = command.arguments.get(1) else { return None };
-    let succeeded = information
-        .iter()
-        .any(|(name, value)| name == "code" && matches!(value, Amf0Value::String(code) if code == "NetConnection.Connect.Success"));
+    let succeeded = information.iter().any(|(name, value)| {
+        name == "code" && matches!(value, Amf0Value::String(code) if code == "NetConnection.Connect.Success")
+    });
     (command.name == "_result" && succeeded).then_some(command)
 }
 
@@ -199,8 +199,7 @@ mod tests {
 
     fn connect(pairs: Vec<(&str, Amf0Value)>) -> Vec<u8> {
         let pairs = pairs.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
-        let command =
-            Command { name: "connect".to_owned(), transaction_id: 1.0, arguments: vec![Amf0Value::Object(pairs)] };
+        let command = Command { name: "connect".to_owned(), transaction_id: 1.0, arguments: vec![Amf0Value::Object(pairs)] };
         command.to_body().unwrap()
     }
 
@@ -270,10 +269,7 @@ mod tests {
             transaction_id: 1.0,
             arguments: vec![
                 Amf0Value::Object(vec![("fmsVer".to_owned(), Amf0Value::String("FMS".to_owned()))]),
-                Amf0Value::Object(vec![(
-                    "code".to_owned(),
-                    Amf0Value::String("NetConnection.Connect.Success".to_owned()),
-                )]),
+                Amf0Value::Object(vec![("code".to_owned(), Amf0Value::String("NetConnection.Connect.Success".to_owned()))]),
             ],
         };
         let mut reply = ChunkWriter::new().write(&ProtocolControl::WindowAckSize(7).to_message()).unwrap();
@@ -304,8 +300,7 @@ mod tests {
     #[test]
     fn a_reconnect_request_is_the_connections_and_names_the_server_if_it_is_another_one() {
         for to in [None, Some("rtmp://b.example/live")] {
-            let messages =
-                ChunkAssembler::new().with_chunk_size(CHUNK_SIZE).push(&reconnect_request(to).unwrap()).unwrap();
+            let messages = ChunkAssembler::new().with_chunk_size(CHUNK_SIZE).push(&reconnect_request(to).unwrap()).unwrap();
             assert_eq!(messages[0].message_stream_id, 0);
             let command = Command::parse(&messages[0].payload).unwrap();
             assert_eq!((command.name.as_str(), command.transaction_id), ("onStatus", 0.0));

@@ -8,9 +8,9 @@ use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::Server;
 use super::error::{Deadline, Error};
 use super::session::{self, End};
-use super::Server;
 use crate::ingest::Protocol;
 use crate::ingest::proxy::{self, Header};
 use crate::ingest::tls::{Failure, Tls};

@@ -103,8 +103,7 @@ impl Pair {
 
     fn from_pem(certificate: &[u8], key: &[u8]) -> Result<Self, Error> {
         let pem = |what| move |e: rustls::pki_types::pem::Error| Error::Pem { what, reason: e.to_string() };
-        let chain =
-            CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>().map_err(pem("certificate"))?;
+        let chain = CertificateDer::pem_slice_iter(certificate).collect::<Result<Vec<_>, _>>().map_err(pem("certificate"))?;
         let leaf = chain.first().ok_or(Error::Pem { what: "certificate", reason: "no such section".into() })?;
         let (names, from, until) = facts(leaf)?;
         let key = PrivateKeyDer::from_pem_slice(key).map_err(pem("private key"))?;
