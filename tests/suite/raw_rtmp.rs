@@ -207,6 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Publisher<S> {
 
     pub async fn send(&mut self, bytes: &[u8]) {
         self.io.write_all(bytes).await.expect("the server takes bytes");
+        // TLS may keep some back.
+        self.io.flush().await.expect("the server takes bytes");
     }
 
     pub async fn message(&mut self, format: u8, csid: u32, time: u32, kind: u8, body: &[u8]) {

@@ -6,7 +6,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpSocket;
 
 use crate::harness::worker::Worker;
 use crate::harness::{beside_others, until};
@@ -36,7 +36,7 @@ async fn publish(key: String, from: SocketAddr, to: SocketAddr, tls: Option<&Pai
         None => {
             let socket = TcpSocket::new_v4().unwrap();
             socket.bind(from).unwrap();
-            Box::new::<TcpStream>(socket.connect(to).await.unwrap())
+            Box::new(socket.connect(to).await.unwrap())
         }
     };
     let mut publisher = Publisher::new(io);

@@ -58,7 +58,10 @@ where
     let mut session = Session { server, io, peer, protocol, rtmp, buffer, connect, stream: None };
     let outcome = session.drive().await;
     let told = match (&outcome, session.stream) {
-        (Ok(End::Unpublished), _) => true,
+        (Ok(End::Unpublished), _) => {
+            session.see_off().await;
+            false
+        }
         (Err(error), Some(stream)) => match error.refusal() {
             Some(refusal) => session.tell(stream, &refusal).await,
             None => false,
@@ -293,6 +296,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Ok(bytes) => self.write(&bytes).await.is_ok(),
             Err(_) => false,
         }
+    }
+
+    /// Lets the publisher close first, who has said that he stops. GStreamer's rtmp2sink takes it for a failure if we do while it is still saying so.
+    async fn see_off(&mut self) {
+        let until = Instant::now() + self.server.limits.goodbye();
+        while let Ok(Ok(1..)) = timeout_at(until, self.io.read(&mut self.buffer)).await {}
+        // At the least TLS's goodbye, and what is still on its way; whoever has closed does not mind.
+        let _ = timeout(self.server.limits.write(), self.io.shutdown()).await;
     }
 
     /// Ends our direction and waits until the publisher has closed his, so that our last words are read before a reset could take them.

@@ -47,6 +47,7 @@ fn a_certificate_is_replaced_while_a_stream_runs() {
         for (publisher, key) in [(&mut first, "anna"), (&mut second, "berta")] {
             let bytes = publisher.to.goodbye(key);
             publisher.send(&bytes).await;
+            publisher.io.shutdown().await.unwrap();
             publisher.until_closed().await.expect("closed as TLS closes");
         }
         drop((first, second));
@@ -113,7 +114,8 @@ fn a_connection_that_is_cut_without_tls_goodbye_is_cut() {
         publisher.connect("live").await;
         let packets = bench.publish(&mut publisher, "anna").await;
         // The socket without TLS's last words.
-        publisher.io.get_mut().0.shutdown().await.unwrap();
+        let (socket, _tls) = publisher.io.get_mut();
+        socket.shutdown().await.unwrap();
         assert!(all(packets).await.is_empty());
         bench.shutdown.cancel();
         serving.await.unwrap();
@@ -126,7 +128,8 @@ fn tls_at_the_door_of_rtmp_is_named() {
     guarded(async {
         let bench = Bench::new(Limits::default());
         let (address, serving) = bench.listen().await;
-        let refused = Pair::new().dial(address, &rustls::version::TLS13);
+        let pair = Pair::new();
+        let refused = pair.dial(address, &rustls::version::TLS13);
         tokio::time::timeout(Duration::from_secs(5), refused).await.expect("at once").expect_err("no TLS here");
         bench.shutdown.cancel();
         serving.await.unwrap();
