@@ -36,7 +36,7 @@ pub struct Limits {
     pub idle_ms: u64,
     /// Milliseconds for one reply to leave, 100 to 60000. Default 5 s: the longest has 3 KiB and fits any socket buffer.
     pub write_ms: u64,
-    /// Milliseconds to wait for the other side to close after our last word, 0 to 60000. Default 2 s: closing at once with unread bytes
+    /// Milliseconds to wait for the other side to close after our last word, or after its own, 0 to 60000. Default 2 s: closing at once with unread bytes
     /// resets the connection (RFC 1122, 4.2.2.13) and the publisher may lose the text of the refusal.
     pub goodbye_ms: u64,
     /// Longest message, that is one access unit, 65536 to 8388608 bytes. Default and maximum 8 MiB: the first picture of a 2160p stream may
