@@ -128,6 +128,9 @@ pub struct Settings {
     /// RTMP listener [127.0.0.1:1935].
     #[arg(long, value_name = "ADDR")]
     rtmp: Option<String>,
+    /// RTMPS listener; needs tls.certificate and tls.key [none].
+    #[arg(long, value_name = "ADDR")]
+    rtmps: Option<String>,
     /// Playback, probes, read-only facts [127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -174,6 +177,7 @@ impl Settings {
     pub fn flags(&self) -> Result<Vec<Setting>, String> {
         let named = [
             ("rtmp", &self.rtmp),
+            ("rtmps", &self.rtmps),
             ("http", &self.http),
             ("admin", &self.admin),
             ("store", &self.store),

@@ -3,10 +3,12 @@
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
 use crate::ingest::rtmp::Limits;
+use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Region, Replicate};
@@ -27,6 +29,11 @@ pub struct Config {
     pub version: u32,
     /// RTMP listener. Default `127.0.0.1:1935`.
     pub rtmp: SocketAddr,
+    /// RTMPS listener. Empty, the default: none.
+    pub rtmps: String,
+    /// Load balancers in front of both: whoever comes from these networks must begin with a PROXY header of version 2, and nobody else may.
+    /// Default none.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Playback, probes, read-only facts. Default `127.0.0.1:8080`.
     pub http: SocketAddr,
     /// Control. Default `127.0.0.1:8081`.
@@ -89,6 +96,10 @@ pub struct Config {
     /// What becomes of live sessions when the worker is told to stop: `hand-over` leaves their playlists open for another worker, `end` ends them,
     /// `auto` hands over where the store is a bucket. Default `auto`.
     pub on_drain: OnDrain,
+    /// Where publishers whose encoders know how are asked to go then: `rtmp://HOST[:PORT]/live` or `rtmps://`. Empty: to come again where they are.
+    pub move_to: String,
+    /// Certificate of the RTMPS listener.
+    pub tls: TlsSettings,
     /// Objects on disk until they are durable.
     pub spool: SpoolSettings,
     /// The clip of a pause.
@@ -107,6 +118,16 @@ pub struct Config {
     pub limits: Limits,
     /// CDNs and regions, each with the address of its folder, in the order in which players try them.
     pub pathway: Vec<Pathway>,
+}
+
+/// Certificate of the RTMPS listener: PEM files, looked at every five seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
 }
 
 /// The spool's settings.
@@ -305,6 +326,8 @@ impl Default for Config {
         Self {
             version: VERSION,
             rtmp: local(1935),
+            rtmps: String::new(),
+            proxy_protocol_from: Vec::new(),
             http: local(8080),
             admin: local(8081),
             store: "folder:weir-store".into(),
@@ -335,6 +358,8 @@ impl Default for Config {
             max_streams: 64,
             drain: 5,
             on_drain: OnDrain::Auto,
+            move_to: String::new(),
+            tls: TlsSettings::default(),
             spool: SpoolSettings::default(),
             slate: SlateSettings::default(),
             software: Software::default(),
@@ -554,7 +579,31 @@ impl Config {
         if target != 0 && !(-24..=-14).contains(&target) {
             return Err(Error::Value(format!("loudness.target_lufs is {target}, must be 0 or -24 to -14")));
         }
+        let known = ["rtmp://", "rtmps://"].iter().any(|scheme| self.move_to.starts_with(scheme));
+        if !self.move_to.is_empty() && !known {
+            return Err(Error::Value(format!("move_to is {:?}: write rtmp://HOST/live or rtmps://HOST/live", self.move_to)));
+        }
+        self.rtmps()?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
+    }
+
+    /// The RTMPS listener and its certificate, where there is one.
+    ///
+    /// # Errors
+    /// No address, or an address without certificate and key.
+    pub fn rtmps(&self) -> Result<Option<(SocketAddr, tls::Files)>, Error> {
+        if self.rtmps.is_empty() {
+            return Ok(None);
+        }
+        let address = self
+            .rtmps
+            .parse()
+            .map_err(|_| Error::Value(format!("rtmps is {:?}, must be ADDRESS:PORT or empty", self.rtmps)))?;
+        let TlsSettings { certificate, key } = &self.tls;
+        if certificate.as_os_str().is_empty() || key.as_os_str().is_empty() {
+            return Err(Error::Value("rtmps needs tls.certificate and tls.key".into()));
+        }
+        Ok(Some((address, tls::Files { certificate: certificate.clone(), key: key.clone() })))
     }
 
     /// The S3 server, if it is not Amazon's.
@@ -580,7 +629,8 @@ impl Config {
     /// # Errors
     /// [`Error::Value`].
     pub fn check_publishers(&self) -> Result<(), Error> {
-        let loopback = [self.rtmp, self.http, self.admin].iter().all(|a| a.ip().is_loopback());
+        let rtmps = self.rtmps()?.map(|(address, _)| address);
+        let loopback = [self.rtmp, self.http, self.admin].into_iter().chain(rtmps).all(|a| a.ip().is_loopback());
         match (self.open, self.keys.is_empty()) {
             (Open::Loopback, _) if !loopback => Err(Error::Value(
                 "--open lets anybody publish and a listener is not on loopback: write --open=anywhere if that is meant".into(),
@@ -673,6 +723,31 @@ mod tests {
         assert!(check(&[set("open", "anywhere"), wide]).is_ok());
         assert!(check(&[open(), set("rtmp", "[::1]:1935")]).is_ok());
         assert!(check(&[]).unwrap_err().to_string().contains("--keys"));
+    }
+
+    #[test]
+    fn rtmps_needs_an_address_and_a_pair() {
+        let read = |flags: &[Setting]| merge(None, &[], &[&[open()], flags].concat());
+        let pair = [set("tls.certificate", "c.pem"), set("tls.key", "k.pem")];
+        assert_eq!(read(&pair).unwrap().rtmps().unwrap(), None);
+        let asked = [&pair[..], &[set("rtmps", "[::1]:1936")]].concat();
+        let (address, files) = read(&asked).unwrap().rtmps().unwrap().unwrap();
+        assert_eq!((address.to_string().as_str(), files.key.to_str()), ("[::1]:1936", Some("k.pem")));
+        let wide = read(&[&pair[..], &[set("rtmps", "0.0.0.0:1936")]].concat()).unwrap();
+        assert!(wide.check_publishers().unwrap_err().to_string().contains("--open=anywhere"));
+        let refused = |flags: &[Setting]| read(flags).unwrap_err().to_string();
+        assert!(refused(&[set("rtmps", "127.0.0.1:1936")]).contains("tls.certificate"));
+        assert!(refused(&[&pair[..], &[set("rtmps", "1936")]].concat()).contains("ADDRESS:PORT"));
+    }
+
+    #[test]
+    fn load_balancers_are_networks_and_a_move_goes_to_a_server() {
+        let read = |key: &str, text: &str| merge(None, &[], &[open(), set(key, text)]);
+        let networks = read("proxy_protocol_from", r#"["10.0.0.0/8", "fd00::/8"]"#).unwrap().proxy_protocol_from;
+        assert!(networks[1].contains(&"fd00::1".parse::<std::net::IpAddr>().unwrap()));
+        assert!(read("proxy_protocol_from", r#"["10.0.0.0/33"]"#).is_err());
+        assert!(read("move_to", "rtmps://b.example/live").is_ok());
+        assert!(read("move_to", "b.example").unwrap_err().to_string().contains("rtmps://HOST/live"));
     }
 
     #[test]

@@ -16,6 +16,7 @@ use weir::clock::Clock;
 use weir::codecs::{self, Codecs};
 use weir::config::{self, Config, OnPause, Open, SpoolFull};
 use weir::gpu;
+use weir::ingest::tls::Tls;
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
@@ -64,6 +65,11 @@ pub fn check(settings: &Settings) -> Result<(), Fatal> {
     config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     config.store.parse::<Location>().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     load_keys(&config)?;
+    if let Some(tls) = open_tls(&config)? {
+        let pair = tls.pair();
+        pair.check(weir::clock::wall()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+        println!("rtmps: certificate {pair}");
+    }
     println!("configuration is right");
     Ok(())
 }
@@ -196,6 +202,14 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The certificate of the RTMPS listener, if there is one.
+fn open_tls(config: &Config) -> Result<Option<Arc<Tls>>, Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let Some((_, files)) = config.rtmps().map_err(|e| wrong(e.into()))? else { return Ok(None) };
+    let tls = Tls::open(files).context("rtmps").map_err(wrong)?;
+    Ok(Some(Arc::new(tls)))
+}
+
 /// What viewers see in a pause, if not nothing.
 fn open_slate(config: &Config) -> Result<Option<Arc<Clip>>, Fatal> {
     let clip = match (config.on_pause, config.slate.file.as_os_str().is_empty()) {
@@ -249,7 +263,16 @@ async fn serve(
     options: Options,
 ) -> Result<(), Fatal> {
     let clock = Clock::start();
+    let tls = open_tls(&config)?;
     let rtmp_listener = bind("RTMP", config.rtmp).await?;
+    let rtmps_listener = match config.rtmps().map_err(|e| Fatal::new(exit::CONFIGURATION, e))? {
+        Some((address, _)) => {
+            let listener = bind("RTMPS", address).await?;
+            config.rtmps = listener.local_addr().map_err(|e| Fatal::new(exit::PORT, e))?.to_string();
+            Some(listener)
+        }
+        None => None,
+    };
     let http_listener = bind("HTTP", config.http).await?;
     let admin_listener = bind("admin", config.admin).await?;
     for (address, listener) in
@@ -311,11 +334,34 @@ async fn serve(
     };
     // Before anybody can see that the worker is ready: from here on a signal means an orderly end.
     let mut signals = Signals::watch().map_err(|e| Fatal::new(1, e))?;
-    tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
+    tracing::info!(rtmp = %config.rtmp, rtmps = %config.rtmps, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let worker =
-        Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, gpu, rtmp: server.stats(), unfenced });
-    let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
+    let worker = Worker::new(Parts {
+        config,
+        context,
+        keys,
+        pathways,
+        slate,
+        ladder,
+        encoder,
+        gpu,
+        rtmp: server.stats(),
+        tls,
+        unfenced,
+    });
+    let mut front = rtmp::Front { tls: None, proxies: worker.config.proxy_protocol_from.clone().into() };
+    let mut serving = vec![tokio::spawn(Arc::clone(&server).serve(rtmp_listener, front.clone()))];
+    if let (Some(listener), Some(tls)) = (rtmps_listener, &worker.tls) {
+        front.tls = Some(Arc::clone(tls));
+        serving.push(tokio::spawn(Arc::clone(&server).serve(listener, front)));
+        tracing::info!("rtmps: certificate {}", tls.pair());
+        let tls = Arc::clone(tls);
+        tokio::spawn(async move {
+            if let Err(error) = tls.follow().await {
+                tracing::error!(%error, "rtmps: a new certificate will not be noticed");
+            }
+        });
+    }
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
     tokio::spawn(Arc::clone(&worker).follow_devices());
@@ -333,7 +379,7 @@ async fn serve(
     tracing::info!("stopping: streams are written to their end");
     shutdown.cancel();
     let drained = worker.drain().await;
-    serving.abort();
+    serving.iter().for_each(tokio::task::JoinHandle::abort);
     if drained {
         tracing::info!("stopped");
         Ok(())

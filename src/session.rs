@@ -43,10 +43,21 @@ pub enum Control {
     MayReplace(Claim, oneshot::Sender<bool>),
     /// End at once.
     Stop,
-    /// End at once, because the worker ends; `true`: another worker may go on with the session, its playlists stay open.
-    Drain(bool),
+    /// End soon, because the worker ends.
+    Drain(Drain),
     /// For the status page.
     Status(oneshot::Sender<Status>),
+}
+
+/// How a session ends with its worker.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Another worker may go on with it: its playlists stay open.
+    pub hand_over: bool,
+    /// Where publishers are asked to go; without it, to come again where they are.
+    pub move_to: Option<Arc<str>>,
+    /// How long one that can be asked may stay: until its next key frame, and a new connection. All others are disconnected at once.
+    pub patience: Duration,
 }
 
 /// An accepted publisher.
@@ -132,6 +143,8 @@ struct Shell {
     /// The spool had no room for the last object.
     spool_full: bool,
     refused: bool,
+    /// The publisher was asked to go elsewhere, and has until then; whether the session is handed over.
+    leaving: Option<(Duration, bool)>,
 }
 
 /// Takes the stream and runs its session to the end.
@@ -265,6 +278,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 None => return,
             },
             () = shell.context.clock.sleep_until(deadline) => shell.timeout(),
+            () = shell.context.clock.sleep_until(shell.leaving.map(|(until, _)| until)) => shell.drain(),
         }
     }
 }
@@ -317,6 +331,7 @@ impl Shell {
             held_bytes: 0,
             spool_full: false,
             refused: false,
+            leaving: None,
             context,
         }
     }
@@ -351,6 +366,21 @@ impl Shell {
                 self.publisher = None;
                 self.stream.left(false, now);
             }
+        }
+        if self.publisher.is_none() {
+            self.drain();
+        }
+    }
+
+    /// Ends with the worker, if that is to be.
+    fn drain(&mut self) {
+        let Some((_, hand_over)) = self.leaving.take() else { return };
+        let now = self.now();
+        self.dismiss("worker is shutting down");
+        if hand_over {
+            self.stream.hand_over(now);
+        } else {
+            self.stream.drain(now);
         }
     }
 
@@ -529,12 +559,16 @@ impl Shell {
                 self.dismiss("the stream was ended by the server's operator");
                 self.stream.stop(now);
             }
-            Control::Drain(hand_over) => {
-                self.dismiss("worker is shutting down");
-                if hand_over {
-                    self.stream.hand_over(now);
+            Control::Drain(Drain { hand_over, move_to, patience }) => {
+                // A publisher that was silent for so long will not read a request either.
+                let listens = now.mono.saturating_sub(self.last_packet) < SILENT;
+                let asked = self.publisher.as_ref().is_some_and(|p| listens && p.line.ask_to_move(move_to.as_ref()));
+                self.leaving = Some((now.mono, hand_over));
+                if asked {
+                    tracing::info!(stream = %self.id, "publisher asked to go elsewhere");
+                    self.leaving = Some((now.mono.saturating_add(patience), hand_over));
                 } else {
-                    self.stream.drain(now);
+                    self.drain();
                 }
             }
             Control::Status(answer) => {

@@ -13,6 +13,7 @@ use crate::config::{Config, OnDrain};
 use crate::gpu::Watcher;
 use crate::ingest::auth::{self, Asked};
 use crate::ingest::rtmp::Stats;
+use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
 use crate::logic::encoder_choice::Choice;
 use crate::logic::lifecycle::Grace;
@@ -24,7 +25,7 @@ use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
 use crate::reaper::{self, Reaper};
-use crate::session::{self, Claim, Context, Control, Opening, Publisher};
+use crate::session::{self, Claim, Context, Control, Drain, Opening, Publisher};
 use crate::store::Store;
 
 /// Packets between a connection and its session. The connection bounds their bytes as well (`limits.queued_bytes`); this many are 8 s of
@@ -55,6 +56,8 @@ pub struct Worker {
     pub gpu: Option<Watcher>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<Arc<Tls>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
     keys: Arc<auth::Keys>,
@@ -117,6 +120,8 @@ pub struct Parts {
     pub gpu: Option<Watcher>,
     /// Counters.
     pub rtmp: Arc<Stats>,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<Arc<Tls>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
 }
@@ -139,6 +144,7 @@ impl Worker {
             encoder: parts.encoder,
             gpu: parts.gpu,
             rtmp: parts.rtmp,
+            tls: parts.tls,
             unfenced: parts.unfenced,
             config: parts.config,
             context: parts.context,
@@ -377,11 +383,17 @@ impl Worker {
     pub async fn drain(&self) -> bool {
         self.begin_drain();
         let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let deadline = Duration::from_secs(self.config.drain.into());
+        let drain = Drain {
+            hand_over: self.hands_over(),
+            move_to: Some(self.config.move_to.as_str()).filter(|to| !to.is_empty()).map(Arc::from),
+            // The other half is for writing the end.
+            patience: deadline / 2,
+        };
         for control in controls {
-            let _ = control.send(Control::Drain(self.hands_over())).await;
+            let _ = control.send(Control::Drain(drain.clone())).await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = Duration::from_secs(self.config.drain.into());
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
     }
 }

@@ -5,7 +5,9 @@
 pub mod auth;
 pub mod flv;
 mod line;
+pub mod proxy;
 pub mod rtmp;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;

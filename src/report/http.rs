@@ -13,6 +13,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
 use crate::codecs::Codecs;
+use crate::config::Config;
 use crate::gpu::Watcher;
 use crate::logic::model::{ObjectKey, StreamId};
 use crate::logic::stream::Status;
@@ -136,6 +137,7 @@ async fn scrape(State(worker): Shared) -> Response {
     let sources = metrics::Sources {
         statuses: &worker.statuses().await,
         rtmp: &worker.rtmp,
+        tls: worker.tls.as_deref(),
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
@@ -186,11 +188,16 @@ async fn about(State(worker): Shared) -> Response {
         "gpu": worker.gpu.as_ref().map(|g| gpu::json(&g.seen())),
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "replication": worker.context.replication.as_ref().map(replication),
-        "rtmp": [format!("rtmp://{}/live", c.rtmp)],
+        "rtmp": publish_addresses(c),
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),
     });
     (NO_STORE, Json(body)).into_response()
+}
+
+fn publish_addresses(c: &Config) -> Vec<String> {
+    let rtmps = (!c.rtmps.is_empty()).then(|| format!("rtmps://{}/live", c.rtmps));
+    [format!("rtmp://{}/live", c.rtmp)].into_iter().chain(rtmps).collect()
 }
 
 /// How copies in another region stand, and what is wrong with the bucket.

@@ -13,6 +13,7 @@ use prometheus_client::registry::Registry;
 use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
+use crate::ingest::tls::{Outcome, Tls};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::{EncoderClass, Status};
 use crate::logic::verdict::Overall;
@@ -62,6 +63,11 @@ struct OfState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: &'static str,
 }
@@ -73,6 +79,8 @@ pub struct Sources<'a> {
     pub statuses: &'a [Status],
     /// The RTMP listener's counters.
     pub rtmp: &'a Stats,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<&'a Tls>,
     /// Requests to it are counted.
     pub store: &'a Store,
     /// Where objects wait on disk.
@@ -92,7 +100,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, store, spool, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, tls, store, spool, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -108,6 +116,9 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         warm(&mut registry, codecs);
     }
     listener(&mut registry, rtmp);
+    if let Some(tls) = tls {
+        handshakes(&mut registry, tls);
+    }
     super::gpu::encoder(&mut registry, encoder);
     if let Some(seen) = gpu {
         super::gpu::metrics(&mut registry, seen);
@@ -324,6 +335,21 @@ fn listener(registry: &mut Registry, rtmp: &Stats) {
     registry.register("rtmp_connections_ended", "RTMP connections that ended, by cause", ended);
 }
 
+fn handshakes(registry: &mut Registry, tls: &Tls) {
+    let (handshakes, reloads) = (Family::<OfResult, Counter>::default(), Family::<OfResult, Counter>::default());
+    for outcome in Outcome::ALL {
+        handshakes.get_or_create(&OfResult { result: outcome.as_str() }).inc_by(tls.stats().handshakes(outcome));
+    }
+    for (result, taken) in [("taken", true), ("refused", false)] {
+        reloads.get_or_create(&OfResult { result }).inc_by(tls.stats().reloads(taken));
+    }
+    registry.register("tls_handshakes", "TLS handshakes of RTMPS, by what became of them", handshakes);
+    registry.register("tls_certificate_reloads", "New certificates that were found", reloads);
+    let expiry = Gauge::<i64>::default();
+    expiry.set(tls.pair().until().0.div_euclid(1000));
+    registry.register("tls_certificate_expiry_timestamp_seconds", "When the certificate of RTMPS expires, Unix time", expiry);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -336,6 +362,7 @@ mod tests {
         let sources = Sources {
             statuses: &[],
             rtmp: &Stats::default(),
+            tls: None,
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),

@@ -26,6 +26,11 @@ mod push;
 mod raw_rtmp;
 mod rtmp;
 #[cfg(feature = "gst")]
+mod rtmps;
+#[cfg(feature = "gst")]
 mod s3;
 #[cfg(feature = "gst")]
+mod storm;
+#[cfg(feature = "gst")]
 mod takeover;
+mod tls_client;

@@ -24,7 +24,8 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Place {
     gate: Arc<Gate>,
-    address: IpAddr,
+    /// Whose it is, once that is known.
+    address: Option<IpAddr>,
 }
 
 impl Gate {
@@ -32,20 +33,37 @@ impl Gate {
         Arc::new(Self { total, per_address, open: Mutex::default() })
     }
 
+    /// A place for somebody from this address.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Error> {
-        let address = household(address);
+        let mut place = self.arrive()?;
+        place.belongs_to(address)?;
+        Ok(place)
+    }
+
+    /// A place for somebody whose address a load balancer is still to tell.
+    pub(super) fn arrive(self: &Arc<Self>) -> Result<Place, Error> {
         // A count cannot be half changed: a poisoned lock is as good as any.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total {
             return Err(Error::Full { limit: self.total });
         }
-        let here = open.by_address.entry(address).or_default();
-        if *here >= self.per_address {
-            return Err(Error::AddressFull { limit: self.per_address });
-        }
-        *here += 1;
         open.total += 1;
-        Ok(Place { gate: Arc::clone(self), address })
+        Ok(Place { gate: Arc::clone(self), address: None })
+    }
+}
+
+impl Place {
+    /// Whose place it is. To be said once.
+    pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Error> {
+        let address = household(address);
+        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = open.by_address.get(&address).copied().unwrap_or_default();
+        if here >= self.gate.per_address {
+            return Err(Error::AddressFull { limit: self.gate.per_address });
+        }
+        open.by_address.insert(address, here + 1);
+        self.address = Some(address);
+        Ok(())
     }
 }
 
@@ -53,11 +71,12 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total = open.total.saturating_sub(1);
-        if let Some(here) = open.by_address.get_mut(&self.address) {
+        let Some(address) = self.address else { return };
+        if let Some(here) = open.by_address.get_mut(&address) {
             *here = here.saturating_sub(1);
             // The map must not grow with every address that ever came.
             if *here == 0 {
-                open.by_address.remove(&self.address);
+                open.by_address.remove(&address);
             }
         }
     }
@@ -89,6 +108,21 @@ mod tests {
         assert!(matches!(gate.enter(ip("192.0.2.3")), Err(Error::Full { limit: 3 })));
         drop(first);
         gate.enter(ip("192.0.2.1")).unwrap();
+    }
+
+    #[test]
+    fn a_place_counts_before_and_after_it_is_known_whose_it_is() {
+        let gate = Gate::new(2, 1);
+        let mut first = gate.arrive().unwrap();
+        let mut second = gate.arrive().unwrap();
+        assert!(matches!(gate.arrive(), Err(Error::Full { limit: 2 })));
+        first.belongs_to(ip("192.0.2.1")).unwrap();
+        assert!(matches!(second.belongs_to(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        // Whoever was refused takes nothing with him that is not his.
+        drop(second);
+        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        drop(first);
+        let _again = (gate.enter(ip("192.0.2.1")).unwrap(), gate.arrive().unwrap());
     }
 
     #[test]

@@ -60,6 +60,11 @@ impl Queue {
         self.line.refusal().map_or(Error::WorkerLeft, Error::Dismissed)
     }
 
+    /// What connection and session tell each other.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Bytes came, whatever they hold.
     pub(super) fn count_bytes(&self, bytes: usize) {
         self.line.count_bytes(bytes);
