@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod flv;
 mod line;
+pub mod mpegts;
 pub mod rtmp;
 
 use std::net::SocketAddr;
@@ -13,7 +14,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::line::Line;
-pub use crate::logic::packet::{Cue, Metadata, Packet};
+pub use crate::logic::packet::{Clock, Cue, Metadata, Packet};
 use crate::secret::Secret;
 
 /// How a publisher's media come.
