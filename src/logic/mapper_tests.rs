@@ -396,7 +396,7 @@ fn ticks_of_a_33_bit_clock_are_kept_to_the_tick_over_its_wrap() {
     let raw = |t: i64| (t % WRAP) as u32;
     m.start_video(raw(began), m.length(3003));
     for n in 0..200i64 {
-        let (video, audio) = (n * 3003, n * 2003);
+        let (video, audio) = (n * 3003, n * 3003 + 1001);
         let now = Duration::from_micros((n * 33_367).unsigned_abs());
         let at = m.map(Track::Video, raw(began + video), now);
         assert_eq!(at, Some(MediaTime(video - 3003)));

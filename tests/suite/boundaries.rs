@@ -296,7 +296,7 @@ fn no_file_names_a_registry_host() {
     .into();
     let mut wrong = Vec::new();
     for (name, path) in tree() {
-        if name == "Cargo.lock" {
+        if name.ends_with("Cargo.lock") {
             continue;
         }
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();

@@ -46,11 +46,6 @@ impl Header {
         let blocks = u64::from(bytes[6] & 3) + 1;
         (frame > length).then_some(Self { length, frame, rate, config, channels, blocks })
     }
-
-    /// Frames of one stream: what may not change from one to the next without being another stream.
-    fn alike(&self, other: &Self) -> bool {
-        self.config == other.config
-    }
 }
 
 /// The reader of one track. Holds less than a frame between two calls.
@@ -107,8 +102,8 @@ impl Adts {
             return true;
         }
         match rest.get(header.frame..).and_then(|behind| behind.first_chunk::<HEADER>()) {
-            Some(next) => Header::read(next).is_some_and(|next| next.alike(header)),
-            None => self.last.is_none_or(|last| last.alike(header)),
+            Some(next) => Header::read(next).is_some_and(|next| next.rate == header.rate),
+            None => self.last.is_none_or(|last| last.rate == header.rate),
         }
     }
 

@@ -218,14 +218,16 @@ impl AnnexB {
         }
     }
 
-    /// Where the open unit begins.
+    /// Where the open unit begins: a zero may stand before its start code (B.1.1, zero_byte).
     fn first(&self) -> usize {
-        self.nals.front().copied().unwrap_or(self.bytes.len())
+        let Some(&first) = self.nals.front() else { return self.bytes.len() };
+        let zero = first.checked_sub(1).filter(|&at| self.bytes[at] == 0);
+        zero.unwrap_or(first)
     }
 
     /// What was given out goes. Once for each call, not for each unit: a megabyte of tiny units would be moved as often as there are of them.
     fn compact(&mut self) {
-        let gone = self.first().min(self.scanned);
+        let gone = self.first().min(self.scanned.saturating_sub(1));
         self.bytes.drain(..gone);
         self.scanned -= gone;
         self.nals.iter_mut().for_each(|at| *at -= gone);

@@ -200,7 +200,7 @@ fn frames_over_packets_are_joined_and_a_crc_is_stepped_over() {
 fn bytes_that_are_no_frame_are_skipped_and_another_format_is_a_configuration() {
     let mut mux = Mux::of(BOTH);
     let (a, b) = (adts(3, 2, &[1; 30], false), adts(3, 2, &[2; 30], false));
-    mux.audio(Some(0), &[&[0xff, 0xf1, 1, 2, 3, 0xff][..], &a, &b].concat());
+    mux.audio(Some(0), &[&[0xff, 0xf1, 0x3d, 2, 3, 0xff][..], &a, &b].concat());
     mux.audio(Some(3840), &adts(3, 6, &[3; 30], false));
     let (out, stats, _) = demuxed(&mux.bytes, 1316);
     assert_eq!(sounds(&out).iter().map(|s| s.0).collect::<Vec<_>>(), [0, 1920, 3840]);
