@@ -50,6 +50,11 @@ impl Fatal {
 fn start_logging(level: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // mpeg2ts-reader warns of each broken packet. What is wrong in a stream is counted, and said once.
+    let filter = match "mpeg2ts_reader=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     // Colours are for people: in a file or a collector their escape codes stand between a field's name and its value.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // The default timer writes UTC.

@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod flv;
 mod line;
+pub mod mpegts;
 pub mod proxy;
 pub mod rtmp;
 pub mod tls;
@@ -15,7 +16,7 @@ use std::sync::Arc;
 use tokio::sync::{mpsc, oneshot};
 
 pub use self::line::Line;
-pub use crate::logic::packet::{Cue, Metadata, Packet};
+pub use crate::logic::packet::{Clock, Cue, Metadata, Packet};
 use crate::secret::Secret;
 
 /// How a publisher's media come.

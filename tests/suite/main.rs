@@ -17,6 +17,7 @@ mod harness;
 mod hostile;
 #[cfg(feature = "gst")]
 mod http;
+mod mpegts;
 #[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]

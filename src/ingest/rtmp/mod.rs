@@ -31,6 +31,8 @@ use self::gate::Gate;
 pub use self::limits::{Limits, OutOfRange};
 use self::session::End;
 pub use self::stats::{Cause, Stats};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::{metadata::parse as parse_script, session::tag_body};
 use super::{Protocol, Request};
 
 /// Pause after `accept` failed for want of descriptors or memory: long enough not to spin, short enough that nobody's connection times out.

@@ -77,7 +77,7 @@ fn cost(packet: &Packet) -> usize {
             data.len()
         }
         Packet::Cue(cue) => cue.text.len(),
-        Packet::Metadata(_) | Packet::Unpublish => 0,
+        Packet::Clock(_) | Packet::Metadata(_) | Packet::Unpublish => 0,
     };
     data.saturating_add(OVERHEAD)
 }

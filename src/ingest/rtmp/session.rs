@@ -351,6 +351,12 @@ fn stranger(bytes: &[u8]) -> Error {
     }
 }
 
+/// The same, for who feeds it strange bytes: message type, time, body.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn tag_body(flv: Vec<u8>) -> Option<(u8, u32, Bytes)> {
+    tag(flv).map(|tag| (tag.kind, tag.time, tag.body))
+}
+
 /// `onStatus` with level error (RTMP 1.0, section 7.2.2) by a writer of its own: it begins with a full header and needs no state of the
 /// session's. The chunk size goes before it, because the reply that announced one may have been withheld.
 fn status(stream: u32, refusal: &Refusal) -> Result<Vec<u8>, RtmpError> {

@@ -325,6 +325,7 @@ impl Stream {
             self.timeline.begin_at(self.elapsed(now));
         }
         match packet {
+            Packet::Clock(clock) => self.timeline.clock(clock),
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),
