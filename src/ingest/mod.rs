@@ -4,6 +4,7 @@
 
 pub mod auth;
 pub mod flv;
+mod household;
 mod line;
 pub mod rtmp;
 
@@ -12,6 +13,7 @@ use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::household::household;
 pub use self::line::Line;
 pub use crate::logic::packet::{Cue, Metadata, Packet};
 use crate::secret::Secret;
@@ -51,6 +53,8 @@ pub struct Request {
     pub key: Secret,
     /// The value of `token=` behind the `?`.
     pub token: Option<Secret>,
+    /// The signature there, if the key is a signed one.
+    pub signed: Option<auth::Signed>,
     /// Where the verdict goes.
     pub verdict: oneshot::Sender<Verdict>,
 }

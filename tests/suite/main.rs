@@ -18,6 +18,8 @@ mod hostile;
 #[cfg(feature = "gst")]
 mod http;
 #[cfg(feature = "gst")]
+mod keys;
+#[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
 mod pathways;
