@@ -1,5 +1,6 @@
 //! One typed configuration: defaults < file < `WEIR_*` environment < flags. An unknown key is an error that names the nearest known one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
@@ -7,6 +8,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::ingest::auth::{BanSettings, WebhookSettings};
 use crate::ingest::rtmp::Limits;
 use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
@@ -50,7 +52,9 @@ pub struct Config {
     pub encoder: EncoderChoice,
     /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
     pub ladder: String,
-    /// File with hashed stream keys. Empty: none, then `open` must be set.
+    /// Files of further ladders, which a key may ask for by the file's name without `.toml`. Default none.
+    pub ladders: Vec<PathBuf>,
+    /// File with hashed stream keys. Empty: none; then there must be signed keys, a webhook, or `open`.
     pub keys: String,
     /// `no`, `loopback` or `anywhere`: the stream key is the stream id. Default `no`.
     pub open: Open,
@@ -100,6 +104,12 @@ pub struct Config {
     pub move_to: String,
     /// Certificate of the RTMPS listener.
     pub tls: TlsSettings,
+    /// Signed stream keys.
+    pub signed: SignedSettings,
+    /// The control plane that is asked who may publish.
+    pub webhook: WebhookSettings,
+    /// Who guesses stream keys.
+    pub bans: BanSettings,
     /// Objects on disk until they are durable.
     pub spool: SpoolSettings,
     /// The clip of a pause.
@@ -128,6 +138,14 @@ pub struct TlsSettings {
     pub certificate: PathBuf,
     /// Its key.
     pub key: PathBuf,
+}
+
+/// Signed stream keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignedSettings {
+    /// File of signing keys. Empty: no key is taken for signed.
+    pub keys: String,
 }
 
 /// The spool's settings.
@@ -336,6 +354,7 @@ impl Default for Config {
             unfenced_store: false,
             encoder: EncoderChoice::Auto,
             ladder: "default".into(),
+            ladders: Vec::new(),
             keys: String::new(),
             open: Open::No,
             region: "local".parse().expect("a lawful name"),
@@ -360,6 +379,9 @@ impl Default for Config {
             on_drain: OnDrain::Auto,
             move_to: String::new(),
             tls: TlsSettings::default(),
+            signed: SignedSettings::default(),
+            webhook: WebhookSettings::default(),
+            bans: BanSettings::default(),
             spool: SpoolSettings::default(),
             slate: SlateSettings::default(),
             software: Software::default(),
@@ -532,7 +554,7 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Set
         .filter_map(|(name, text)| {
             let key = name.strip_prefix("WEIR_")?.to_ascii_lowercase().replace("__", ".");
             // The names of our build and test variables.
-            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "pass_environment"))
+            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "signing_key" | "pass_environment"))
                 .then_some(Setting { origin: name, key, text })
         })
         .collect()
@@ -584,6 +606,8 @@ impl Config {
             return Err(Error::Value(format!("move_to is {:?}: write rtmp://HOST/live or rtmps://HOST/live", self.move_to)));
         }
         self.rtmps()?;
+        self.webhook.check().map_err(Error::Value)?;
+        self.bans.check().map_err(Error::Value)?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
     }
 
@@ -631,11 +655,18 @@ impl Config {
     pub fn check_publishers(&self) -> Result<(), Error> {
         let rtmps = self.rtmps()?.map(|(address, _)| address);
         let loopback = [self.rtmp, self.http, self.admin].into_iter().chain(rtmps).all(|a| a.ip().is_loopback());
-        match (self.open, self.keys.is_empty()) {
+        // `keys` beside `open` has always been left alone; who sets up more than that means it.
+        let asked = !self.signed.keys.is_empty() || !self.webhook.url.is_empty();
+        match (self.open, self.keys.is_empty() && !asked) {
             (Open::Loopback, _) if !loopback => Err(Error::Value(
                 "--open lets anybody publish and a listener is not on loopback: write --open=anywhere if that is meant".into(),
             )),
-            (Open::No, true) => Err(Error::Value("nobody could publish: give --keys FILE, or --open".into())),
+            (Open::Loopback | Open::Anywhere, _) if asked => {
+                Err(Error::Value("--open lets anybody publish: signed.keys and webhook.url would not be looked at".into()))
+            }
+            (Open::No, true) => {
+                Err(Error::Value("nobody could publish: give --keys FILE, signed.keys or webhook.url, or --open".into()))
+            }
             _ => Ok(()),
         }
     }
@@ -645,13 +676,40 @@ impl Config {
     /// # Errors
     /// [`Error`] for an unknown name or a broken file.
     pub fn load_ladder(&self) -> Result<Option<Ladder>, Error> {
-        let text = match self.ladder.as_str() {
-            "none" => return Ok(None),
-            "default" => DEFAULT_LADDER.to_owned(),
-            file => std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.into(), source })?,
-        };
-        toml::from_str(&text).map(Some).map_err(|e| Error::Syntax { file: self.ladder.clone().into(), source: Box::new(e) })
+        match self.ladder.as_str() {
+            "none" => Ok(None),
+            "default" => parse_ladder(DEFAULT_LADDER, Path::new("default")).map(Some),
+            file => read_ladder(Path::new(file)).map(Some),
+        }
     }
+
+    /// The ladders that a key may ask for, by their names; `None` encodes nothing.
+    ///
+    /// # Errors
+    /// [`Error`] for a broken file, or two of one name.
+    pub fn load_named_ladders(&self) -> Result<Ladders, Error> {
+        let default = parse_ladder(DEFAULT_LADDER, Path::new("default"))?;
+        let mut ladders = Ladders::from([("none".to_owned(), None), ("default".to_owned(), Some(default))]);
+        for file in &self.ladders {
+            let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            if ladders.insert(name.clone(), Some(read_ladder(file)?)).is_some() {
+                return Err(Error::Value(format!("ladders: {}: there is a ladder {name} already", file.display())));
+            }
+        }
+        Ok(ladders)
+    }
+}
+
+/// Ladders by their names; `None` encodes nothing.
+pub type Ladders = BTreeMap<String, Option<Ladder>>;
+
+fn read_ladder(file: &Path) -> Result<Ladder, Error> {
+    let text = std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
+    parse_ladder(&text, file)
+}
+
+fn parse_ladder(text: &str, file: &Path) -> Result<Ladder, Error> {
+    toml::from_str(text).map_err(|e| Error::Syntax { file: file.to_owned(), source: Box::new(e) })
 }
 
 #[cfg(test)]
@@ -748,6 +806,31 @@ mod tests {
         assert!(read("proxy_protocol_from", r#"["10.0.0.0/33"]"#).is_err());
         assert!(read("move_to", "rtmps://b.example/live").is_ok());
         assert!(read("move_to", "b.example").unwrap_err().to_string().contains("rtmps://HOST/live"));
+    }
+
+    #[test]
+    fn somebody_may_publish_by_each_way_and_by_none_beside_open() {
+        let check = |flags: &[Setting]| merge(None, &[], flags).unwrap().check_publishers();
+        for (key, text) in [("keys", "f"), ("signed.keys", "f"), ("webhook.url", "https://a.example/")] {
+            assert!(check(&[set(key, text)]).is_ok(), "{key}");
+            assert_eq!(check(&[set(key, text), open()]).is_ok(), key == "keys", "{key}");
+        }
+        let bans = |text: &str| merge(None, &[], &[set("bans.exempt", text)]).map(|c| c.bans.exempt.len());
+        assert_eq!(bans("['10.0.0.0/8', '2001:db8::/32']").unwrap(), 2);
+        assert!(bans("['10.0.0.0/33']").is_err());
+        assert!(merge(None, &[], &[set("webhook.deadline_ms", "1")]).is_err());
+    }
+
+    #[test]
+    fn ladders_are_known_by_the_names_of_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sport, again) = (folder.path().join("sport.toml"), folder.path().join("default.toml"));
+        std::fs::write(&sport, DEFAULT_LADDER).unwrap();
+        std::fs::write(&again, DEFAULT_LADDER).unwrap();
+        let named = |files: Vec<PathBuf>| Config { ladders: files, ..Config::default() }.load_named_ladders();
+        let names: Vec<String> = named(vec![sport]).unwrap().into_keys().collect();
+        assert_eq!(names, ["default", "none", "sport"]);
+        assert!(named(vec![again]).unwrap_err().to_string().contains("there is a ladder default already"));
     }
 
     #[test]

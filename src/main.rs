@@ -77,7 +77,7 @@ fn main() -> ExitCode {
             driver::watch(options).map_err(|e| Fatal::new(1, e))
         }
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
-        Some(Verb::Key { stream, key }) => run::key(&stream, key),
+        Some(Verb::Key(arguments)) => run::key(arguments),
         Some(Verb::Bench(BenchVerb::Gpu(arguments))) => bench::gpu(&arguments),
         Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),
         None => {

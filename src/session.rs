@@ -69,6 +69,8 @@ pub struct Publisher {
     pub packets: mpsc::Receiver<Packet>,
     /// What else its connection and the session tell each other.
     pub line: Arc<Line>,
+    /// The highest bitrate that its key allows, kbit/s.
+    pub max_kbps: Option<u32>,
 }
 
 /// Who wants to publish.
@@ -165,8 +167,10 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
         let prefixes = Keys::stream_segments(region, stream);
         tokio::spawn(clear_earlier(context.clone(), prefixes, session.clone(), after));
     }
+    let max_kbps = publisher.max_kbps;
     let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
     let now = shell.now();
+    shell.stream.allow(max_kbps);
     shell.stream.began(now);
     drive(shell, control).await;
 }
@@ -541,6 +545,7 @@ impl Shell {
                     Err(publisher)
                 } else {
                     tracing::info!(stream = %self.id, peer = %publisher.claim.peer, "publishing again");
+                    self.stream.allow(publisher.max_kbps);
                     self.publisher = Some(publisher);
                     self.last_packet = now.mono;
                     Ok(())

@@ -59,6 +59,8 @@ pub fn admin(worker: Arc<Worker>) -> Router {
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{id}", delete(stop))
         .route("/v1/drain", post(drain))
+        .route("/v1/bans", get(bans).delete(lift_bans))
+        .route("/v1/bans/{address}", delete(lift_ban))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(worker)
 }
@@ -138,6 +140,7 @@ async fn scrape(State(worker): Shared) -> Response {
         statuses: &worker.statuses().await,
         rtmp: &worker.rtmp,
         tls: worker.tls.as_deref(),
+        keys: &worker.keys,
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
@@ -222,6 +225,22 @@ async fn stop(State(worker): Shared, Path(id): Path<String>) -> Response {
         Err(_) => false,
     };
     if found { StatusCode::ACCEPTED.into_response() } else { (StatusCode::NOT_FOUND, "no such stream\n").into_response() }
+}
+
+async fn bans(State(worker): Shared) -> Response {
+    (NO_STORE, Json(json!({ "bans": worker.keys.banned() }))).into_response()
+}
+
+async fn lift_bans(State(worker): Shared) -> Response {
+    (NO_STORE, Json(json!({ "lifted": worker.keys.lift_bans(None) }))).into_response()
+}
+
+async fn lift_ban(State(worker): Shared, Path(address): Path<String>) -> Response {
+    match address.parse() {
+        Err(_) => (StatusCode::BAD_REQUEST, "no address\n").into_response(),
+        Ok(address) if worker.keys.lift_bans(Some(address)) > 0 => StatusCode::NO_CONTENT.into_response(),
+        Ok(_) => (StatusCode::NOT_FOUND, "no such ban\n").into_response(),
+    }
 }
 
 async fn drain(State(worker): Shared) -> Response {

@@ -12,6 +12,7 @@ use prometheus_client::registry::Registry;
 
 use crate::codecs;
 use crate::gpu::Seen;
+use crate::ingest::auth;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::ingest::tls::{Outcome, Tls};
 use crate::logic::replication::{BOUNDS, State, Summary};
@@ -72,6 +73,11 @@ struct OfCause {
     cause: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
 /// What the page is made of.
 #[derive(Debug)]
 pub struct Sources<'a> {
@@ -81,6 +87,8 @@ pub struct Sources<'a> {
     pub rtmp: &'a Stats,
     /// TLS of the RTMPS listener, where there is one.
     pub tls: Option<&'a Tls>,
+    /// Who may publish.
+    pub keys: &'a auth::Keys,
     /// Requests to it are counted.
     pub store: &'a Store,
     /// Where objects wait on disk.
@@ -100,7 +108,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, tls, store, spool, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, tls, keys, store, spool, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -119,6 +127,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     if let Some(tls) = tls {
         handshakes(&mut registry, tls);
     }
+    judgements(&mut registry, keys);
     super::gpu::encoder(&mut registry, encoder);
     if let Some(seen) = gpu {
         super::gpu::metrics(&mut registry, seen);
@@ -323,6 +332,33 @@ fn operations(registry: &mut Registry, store: &Store) {
     registry.register("store_operations", "Requests to the bucket, by operation and result", family);
 }
 
+fn judgements(registry: &mut Registry, keys: &auth::Keys) {
+    let judged = Family::<OfResult, Counter>::default();
+    for judgement in auth::Judgement::ALL {
+        judged.get_or_create(&OfResult { result: judgement.as_str() }).inc_by(keys.stats().judged(judgement));
+    }
+    registry.register("publish_judgements", "Stream keys that were looked at, by result", judged);
+    gauge(registry, "bans", "Addresses that may not try stream keys at the moment", keys.banned().len() as u64);
+    counter(registry, "bans_begun", "Bans so far", keys.stats().bans());
+    let (read, broken) = keys.stats().reloads();
+    counter(registry, "keys_reloads", "Files of keys that were read again", read);
+    counter(registry, "keys_reload_failures", "Files of keys that were broken then, so that the old ones stayed", broken);
+    if let Some(count) = keys.count() {
+        gauge(registry, "keys", "Keys in the keys file", count as u64);
+    }
+    if let Some(count) = keys.signing_keys() {
+        gauge(registry, "signing_keys", "Signing keys", count as u64);
+    }
+    if let Some(webhook) = keys.webhook() {
+        let asked = Family::<OfResult, Counter>::default();
+        for outcome in auth::Outcome::ALL {
+            asked.get_or_create(&OfResult { result: outcome.as_str() }).inc_by(webhook.asked(outcome));
+        }
+        registry.register("webhook_requests", "Questions to the control plane, by result", asked);
+        gauge(registry, "webhook_remembered", "Answers of it that are remembered", webhook.remembered() as u64);
+    }
+}
+
 fn listener(registry: &mut Registry, rtmp: &Stats) {
     gauge(registry, "rtmp_connections_open", "RTMP connections", rtmp.open());
     counter(registry, "rtmp_connections", "RTMP connections so far", rtmp.connections());
@@ -363,6 +399,7 @@ mod tests {
             statuses: &[],
             rtmp: &Stats::default(),
             tls: None,
+            keys: &auth::Keys::open(),
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
@@ -375,6 +412,8 @@ mod tests {
         assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
         let samples = [
             "weir_codec_warm 2",
+            "weir_publish_judgements_total{result=\"granted\"} 0",
+            "weir_bans 0",
             "weir_codec_warm_hits_total 3",
             "weir_encoder_budget_ratio{uuid=\"GPU-0\"} 0.75",
             "weir_replication_seconds_bucket{le=\"900.0\"} 0",

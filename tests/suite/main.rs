@@ -19,6 +19,8 @@ mod hostile;
 mod http;
 mod mpegts;
 #[cfg(feature = "gst")]
+mod keys;
+#[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
 mod pathways;

@@ -4,6 +4,7 @@ use rtmp_runtime::RtmpError;
 
 use super::stats::Cause;
 use crate::blame::Blame;
+use crate::ingest::auth::BadName;
 use crate::ingest::{Refusal, flv, proxy, tls};
 
 /// The RTMP application that publishers must name: `rtmp://host/live`.
@@ -81,6 +82,9 @@ pub enum Error {
     /// `publish` without a name.
     #[error("publish without a stream key")]
     NoKey,
+    /// `publish` with a name that cannot be one.
+    #[error("{0}")]
+    BadName(#[from] BadName),
     /// The worker said no.
     #[error("refused: {} ({})", .0.reason, .0.code)]
     Refused(Refusal),
@@ -153,7 +157,7 @@ impl Error {
             Error::NoPublish { .. } | Error::TooLong { .. } => Cause::Limit,
             Error::Deadline(Deadline::Verdict) | Error::ShuttingDown | Error::WorkerLeft | Error::Dismissed(_) => Cause::Worker,
             Error::Deadline(_) => Cause::Deadline,
-            Error::WrongApp { .. } | Error::NoKey | Error::Refused(_) => Cause::Refused,
+            Error::WrongApp { .. } | Error::NoKey | Error::BadName(_) | Error::Refused(_) => Cause::Refused,
             Error::Codec(_) => Cause::Codec,
             Error::Cut | Error::Io(_) => Cause::Cut,
         }
@@ -165,6 +169,7 @@ impl Error {
             Error::Refused(refusal) | Error::Dismissed(refusal) => return Some(refusal.clone()),
             Error::WrongApp { .. } => (Refusal::BAD_NAME, format!("the server address must end in /{APP}")),
             Error::NoKey => (Refusal::BAD_NAME, "no stream key given".to_owned()),
+            Error::BadName(_) => (Refusal::BAD_NAME, self.to_string()),
             Error::Deadline(Deadline::Verdict) => (Refusal::REJECTED, "the server is too busy, try again".to_owned()),
             Error::ShuttingDown | Error::SecondStream | Error::Codec(_) | Error::WorkerLeft => {
                 (Refusal::REJECTED, self.to_string())

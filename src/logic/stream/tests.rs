@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod allowed;
 mod captions;
 mod cues;
 mod paused;
