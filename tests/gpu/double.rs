@@ -146,7 +146,7 @@ pub struct Session {
 /// What all processes together did until now, and what the living ones hold.
 #[derive(Debug, Default)]
 pub struct State {
-    /// How often each symbol was entered; also `copy.host_to_device` and the like, `kernel.native`, `kernel.compiled`.
+    /// How often each symbol was entered; also `copy.host_to_device` and the like, `bytes.device_to_host`, `kernel.native`, `kernel.compiled`.
     calls: BTreeMap<String, u64>,
     /// `encoded_pictures`, `decoded_pictures`, `processes_started`.
     totals: BTreeMap<String, u64>,
