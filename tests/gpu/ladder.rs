@@ -1,5 +1,6 @@
 //! Whole workers on the GPU: RTMP in, NVDEC, CUDA, NVENC, segments out.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -22,6 +23,11 @@ pub fn worker(double: &Double, flags: &[&str]) -> Worker {
     Worker::start_with(&[&own[..], flags].concat(), &double.environment())
 }
 
+/// One under its own time.
+fn is_thumbnail(path: &Path) -> bool {
+    path.to_string_lossy().contains("/thumb/") && !path.ends_with("latest.jpg")
+}
+
 #[test]
 fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
     const CLIP: Clip = Clip { seconds: 10, ..LADDER };
@@ -40,7 +46,10 @@ fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
     let seen = watch.finish();
     let state = double.state();
     assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
-    assert_eq!(state.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    let thumbnails = worker.stored().iter().filter(|p| is_thumbnail(p)).count() as u64;
+    assert!(thumbnails > 0);
+    assert_eq!(state.calls("copy.device_to_host"), 2 * thumbnails, "luma and chroma of thumbnails came back to the host");
+    assert_eq!(state.calls("bytes.device_to_host"), thumbnails * 320 * 180 * 3 / 2, "and no other picture");
     let shown = ["hls.js", "shaka-dash"].map(|player| Play::start(&worker, "anna", player, &["--vod", "--seconds", "3"]));
     let shown: Vec<_> = shown.into_iter().flat_map(Play::finish).collect();
     players::went_through(&shown, 3);

@@ -10,3 +10,4 @@ mod players;
 mod reconnect;
 mod secrets;
 mod sound;
+mod thumbnails;
