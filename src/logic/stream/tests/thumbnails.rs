@@ -102,7 +102,8 @@ fn a_store_that_is_away_gets_none_and_media_do_not_wait_for_them() {
 
 #[test]
 fn a_codec_process_that_gives_something_else_is_ended() {
-    let lies: [(&str, fn(&mut World)); 4] = [
+    type Lie = (&'static str, fn(&mut World));
+    let lies: [Lie; 4] = [
         ("a page", |w| give_bytes(w, MediaTime::ZERO, b"<html><script>".to_vec())),
         ("another size", |w| give_bytes(w, MediaTime::ZERO, jpeg(640, 360))),
         ("too much", |w| give_bytes(w, MediaTime::ZERO, vec![0xff; thumbnail::MAX_BYTES + 1])),
