@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
@@ -17,6 +18,7 @@ use crate::logic::model::{Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
 use crate::logic::placement::ClassSetting;
 use crate::logic::recipe::DEFAULT_LADDER;
+use crate::logic::thumbnail;
 use crate::logic::timeline::LongGop;
 use crate::store::Endpoint;
 
@@ -120,6 +122,8 @@ pub struct Config {
     pub nvidia: Nvidia,
     /// How loud the audio is made.
     pub loudness: LoudnessSettings,
+    /// Small pictures of each stream.
+    pub thumbnail: ThumbnailSettings,
     /// Codec processes.
     pub codec: Codec,
     /// How the GPUs are watched.
@@ -234,6 +238,35 @@ impl LoudnessSettings {
     /// In centi-LUFS.
     pub fn target(self) -> Option<i32> {
         (self.target_lufs != 0).then_some(self.target_lufs.saturating_mul(100))
+    }
+}
+
+/// Small pictures of each stream, for previews and for whoever watches over what is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThumbnailSettings {
+    /// Seconds of media from one to the next, up to 3600. Default 4. 0: none.
+    pub every: u32,
+    /// The picture's short side, luma samples, 64 to 720. Default 180.
+    pub short_side: u32,
+    /// Of the JPEG, 1 to 90, on libjpeg's scale. Default 75.
+    pub quality: u8,
+    /// Seconds for which each is kept under its own time, up to 3600. Default 300. 0: only the latest is there.
+    pub keep: u32,
+}
+
+impl Default for ThumbnailSettings {
+    fn default() -> Self {
+        Self { every: 4, short_side: 180, quality: 75, keep: 300 }
+    }
+}
+
+impl ThumbnailSettings {
+    /// As sessions take them.
+    pub fn settings(self) -> thumbnail::Settings {
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        let Self { every, short_side, quality, keep } = self;
+        thumbnail::Settings { every: seconds(every), short_side, quality, keep: seconds(keep) }
     }
 }
 
@@ -387,6 +420,7 @@ impl Default for Config {
             software: Software::default(),
             nvidia: Nvidia::default(),
             loudness: LoudnessSettings::default(),
+            thumbnail: ThumbnailSettings::default(),
             codec: Codec::default(),
             gpu: Gpu::default(),
             limits: Limits::default(),
@@ -594,6 +628,10 @@ impl Config {
         range("codec.start_deadline", self.codec.start_deadline, 1, 300)?;
         range("codec.output_deadline", self.codec.output_deadline, 3, 60)?;
         range("codec.streams_per_codec", self.codec.streams_per_codec, 1, 64)?;
+        range("thumbnail.every", self.thumbnail.every, 0, 3600)?;
+        range("thumbnail.short_side", self.thumbnail.short_side, 64, 720)?;
+        range("thumbnail.quality", self.thumbnail.quality.into(), 1, 90)?;
+        range("thumbnail.keep", self.thumbnail.keep, 0, 3600)?;
         range("gpu.interval_ms", self.gpu.interval_ms, 100, 60_000)?;
         range("gpu.reading_deadline_ms", self.gpu.reading_deadline_ms, 100, 60_000)?;
         range("gpu.probe_deadline_ms", self.gpu.probe_deadline_ms, 100, 600_000)?;
@@ -745,6 +783,18 @@ mod tests {
         assert_eq!(read("0").unwrap().loudness.target(), None);
         assert_eq!(read("-23").unwrap().loudness.target(), Some(-2300));
         assert_eq!(read("-6").unwrap_err().to_string(), "loudness.target_lufs is -6, must be 0 or -24 to -14");
+    }
+
+    #[test]
+    fn thumbnails_are_small_and_not_kept_for_ever() {
+        let read = |key: &str, text: &str| merge(None, &[], &[open(), set(key, text)]);
+        assert!(read("thumbnail.every", "0").unwrap().thumbnail.settings().every.is_zero());
+        assert_eq!(read("thumbnail.keep", "0").unwrap().thumbnail.settings().every, Duration::from_secs(4));
+        for (key, text) in [("every", "3601"), ("short_side", "63"), ("short_side", "721"), ("quality", "91"), ("keep", "3601")]
+        {
+            let said = read(&format!("thumbnail.{key}"), text).unwrap_err().to_string();
+            assert!(said.contains(&format!("thumbnail.{key} is {text}, must be")), "{said}");
+        }
     }
 
     #[test]

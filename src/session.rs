@@ -26,13 +26,14 @@ use crate::logic::pace::Reading;
 use crate::logic::placement::{self, Choice};
 use crate::logic::recipe;
 use crate::logic::stream::{EncoderClass, Output, Past, Setup, Status, Stream, WriterName};
+use crate::logic::thumbnail;
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
 use crate::recording;
 use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
-use keeping::{Held, upload, write_manifests};
+use keeping::{Held, put_thumbnail, upload, write_manifests};
 
 /// What the worker asks of a session.
 #[derive(Debug)]
@@ -116,6 +117,8 @@ pub struct Opening {
     pub setup: Box<dyn FnOnce(SessionId, WriterName, Past) -> Setup + Send>,
     /// Delete what earlier sessions left, so long after this one began.
     pub clear_after: Option<Duration>,
+    /// Likewise their thumbnails, which no recording keeps.
+    pub clear_thumbnails_after: Option<Duration>,
 }
 
 impl std::fmt::Debug for Opening {
@@ -168,6 +171,11 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
         tokio::spawn(clear_earlier(context.clone(), prefixes, session.clone(), after));
     }
     let max_kbps = publisher.max_kbps;
+    if let Some(after) = opening.clear_thumbnails_after {
+        let prefix = Keys::thumbnails(&opening.who.region, &opening.who.stream);
+        // Named before this session has made one.
+        tokio::spawn(clear_thumbnails(context.clone(), prefix, context.clock.now().wall, after));
+    }
     let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
     let now = shell.now();
     shell.stream.allow(max_kbps);
@@ -208,6 +216,19 @@ async fn clear_earlier(context: Context, prefixes: Vec<String>, session: Session
     }
 }
 
+/// Thumbnails of workers that died, or ended before their time was up.
+async fn clear_thumbnails(context: Context, prefix: String, before: UnixMillis, hold: Duration) {
+    match context.store.list(&prefix).await {
+        Ok(keys) => {
+            let earlier: Vec<_> = keys.into_iter().filter(|k| thumbnail::date_of(k).is_some_and(|at| at < before)).collect();
+            if !earlier.is_empty() {
+                context.janitor.delete(hold, earlier);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "earlier thumbnails stay"),
+    }
+}
+
 /// Recordings stay (rules.md 17).
 fn is_kept(prefix: &str) -> bool {
     Class::ALL.iter().any(|class| class.kept && prefix.starts_with(&format!("seg/{}/", class.as_str())))
@@ -218,11 +239,12 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     let mut uploads = FuturesUnordered::new();
     let mut manifests = FuturesUnordered::new();
     let mut recordings = FuturesUnordered::new();
+    let mut thumbnails = FuturesUnordered::new();
     let mut starts = FuturesUnordered::new();
     loop {
         while let Some(output) = shell.stream.poll_output() {
             match output {
-                Output::Codec(Command::Start { source, rungs, low_delay }) => {
+                Output::Codec(Command::Start { source, rungs, thumbnail, low_delay }) => {
                     shell.codec = None;
                     shell.queued.clear();
                     shell.starting = true;
@@ -232,6 +254,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         let plan = Plan {
                             source,
                             rungs,
+                            thumbnail,
                             encoder: shell.context.encoder.clone(),
                             decoder_threads: shell.context.decoder_threads,
                             low_delay,
@@ -251,6 +274,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 Output::Forget(ids) => ids.iter().for_each(|id| shell.forget(*id)),
                 Output::Manifests(files) => manifests.push(write_manifests(Arc::clone(&shell.manifests), files)),
                 Output::Record => recordings.push(shell.record()),
+                Output::Thumbnail(picture) => thumbnails.push(put_thumbnail(Arc::clone(&shell.context.store), picture)),
                 Output::Delete { after, keys } => shell.context.janitor.delete(after, keys),
                 Output::Note(note) if note.warning => tracing::warn!(stream = %shell.id, "{}", note.text),
                 Output::Note(note) => tracing::info!(stream = %shell.id, "{}", note.text),
@@ -275,6 +299,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
             Some(spooled) = keeps.next() => shell.spooled(spooled),
             Some(uploaded) = uploads.next() => shell.uploaded(uploaded),
             Some(written) = manifests.next() => shell.written(written),
+            Some(stored) = thumbnails.next() => shell.thumbnail_stored(stored),
             Some(recorded) = recordings.next() => shell.recorded(recorded),
             request = control.recv() => match request {
                 Some(request) => shell.control(request),
@@ -514,6 +539,7 @@ impl Shell {
             Event::Message(FromCodec::Unit { rung, pts, idr, .. }, data) => {
                 self.stream.rung_unit(rung.into(), MediaTime(pts), idr, data, now);
             }
+            Event::Message(FromCodec::Thumbnail { pts, .. }, jpeg) => self.stream.thumbnail(MediaTime(pts), jpeg, now),
             Event::Message(FromCodec::Config { rung, .. }, avcc) => self.stream.rung_config(rung.into(), &avcc, now),
             Event::Message(FromCodec::Audio { pts, .. }, data) if is_aac_frame(&data) => {
                 self.stream.audio_made(MediaTime(pts), data, now);

@@ -331,6 +331,7 @@ impl Worker {
         let pathways = self.pathways.clone();
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
+        let thumbnails = c.thumbnail.settings();
         let encoders = self.context.encoder.limits();
         let output_deadline = Duration::from_secs(c.codec.output_deadline.into());
         let setup = move |session, writer, past| Setup {
@@ -352,8 +353,14 @@ impl Worker {
             pathways,
             slate,
             loudness_target,
+            thumbnails,
         };
-        Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
+        Opening {
+            who,
+            setup: Box::new(setup),
+            clear_after: (!c.record).then_some(hold),
+            clear_thumbnails_after: (!thumbnails.every.is_zero()).then_some(thumbnails.keep),
+        }
     }
 
     /// All sessions' states, by stream id.

@@ -37,6 +37,7 @@ pub mod state;
 pub mod stream;
 pub mod takeover;
 pub mod template;
+pub mod thumbnail;
 pub mod time;
 pub mod timeline;
 pub mod verdict;

@@ -53,6 +53,12 @@ struct OfMeasure {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    stream: String,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfOperation {
     operation: &'static str,
     result: &'static str,
@@ -115,6 +121,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     loudness(&mut registry, statuses);
     classes(&mut registry, statuses);
     rungs(&mut registry, statuses);
+    thumbnails(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
     operations(&mut registry, store);
     if let Some(replication) = replication {
@@ -249,6 +256,19 @@ fn rungs(registry: &mut Registry, statuses: &[Status]) {
     registry.register("segments", "Segments made", segments);
     registry.register("gaps", "Segments that were lost", gaps);
     registry.register("realtime_ratio", "Encoded seconds per second", speed);
+}
+
+fn thumbnails(registry: &mut Registry, statuses: &[Status]) {
+    let published = Family::<OfStream, Counter>::default();
+    let dropped = Family::<OfReason, Counter>::default();
+    for s in statuses {
+        published.get_or_create(&OfStream { stream: s.id.clone() }).inc_by(s.thumbnail.published);
+        for (&reason, &n) in &s.thumbnail.dropped {
+            dropped.get_or_create(&OfReason { stream: s.id.clone(), reason }).inc_by(n);
+        }
+    }
+    registry.register("thumbnails_published", "Thumbnails that came to the store", published);
+    registry.register("thumbnails_dropped", "Thumbnails that did not, by reason", dropped);
 }
 
 fn publishing(registry: &mut Registry, statuses: &[Status], spool: Option<&Spool>) {

@@ -281,9 +281,14 @@ static struct symbol *symbol_of(const char *name)
     abort();
 }
 
+void dd_count_by(const char *name, long n)
+{
+    symbol_of(name)->calls += n;
+}
+
 void dd_count(const char *name)
 {
-    symbol_of(name)->calls++;
+    dd_count_by(name, 1);
 }
 
 /* fail.SYMBOL=CODE, with .after and .count: counted from when the rule was made, over all processes. */

@@ -146,8 +146,8 @@ pub struct Session {
 /// What all processes together did until now, and what the living ones hold.
 #[derive(Debug, Default)]
 pub struct State {
-    /// How often each symbol was entered; also `copy.host_to_device` and the like, `kernel.native`, `kernel.compiled`, and `nvenc.preset.p1` and the like:
-    /// encoders that were set up with it.
+    /// How often each symbol was entered; also `copy.host_to_device` and the like, `bytes.device_to_host`, `kernel.native`, `kernel.compiled`, and
+    /// `nvenc.preset.p1` and the like: encoders that were set up with it.
     calls: BTreeMap<String, u64>,
     /// `encoded_pictures`, `decoded_pictures`, `processes_started`.
     totals: BTreeMap<String, u64>,

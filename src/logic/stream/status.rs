@@ -1,5 +1,7 @@
 //! What the status page and `/v1/streams` say of a stream.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Measured, Now, Stream};
@@ -34,6 +36,7 @@ pub struct Status {
     /// The shell's.
     pub encoder_class: Option<EncoderClass>,
     pub rungs: Vec<RungStatus>,
+    pub thumbnail: ThumbnailStatus,
     pub segments: u64,
     pub gaps: u64,
     pub discontinuities: u64,
@@ -66,6 +69,20 @@ pub struct Publishing {
     pub waiting_bytes: u64,
     pub lag_seconds: f64,
     pub rpo_seconds: f64,
+}
+
+/// The latest thumbnail.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct ThumbnailStatus {
+    /// On the worker's own HTTP server.
+    pub url: Option<String>,
+    pub at: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub reason: Option<&'static str>,
+    pub published: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// Addresses on the worker's own HTTP server.
@@ -209,6 +226,7 @@ impl Stream {
             segments: rungs.iter().map(|r| r.segments).max().unwrap_or(0),
             gaps: rungs.iter().map(|r| r.gaps).sum(),
             rungs,
+            thumbnail: self.thumbnail_status(),
             discontinuities: self.discontinuities,
             epoch: self.setup.writer.epoch,
             publishing: Publishing {
