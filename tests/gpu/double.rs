@@ -84,7 +84,7 @@ pub enum Fault {
     Empty { every: u32 },
     /// Another value of an `NV_ENC_CAPS`.
     Cap { number: u32, value: i32 },
-    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz".
+    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz", "clock_video_max_mhz".
     Reading { what: &'static str, value: u32 },
     /// Of a thousand calls, so many fail; which ones is a matter of the seed, the call's name and its number alone. Calls that clean up never do.
     Random { seed: u32, permille: u32 },
@@ -146,7 +146,8 @@ pub struct Session {
 /// What all processes together did until now, and what the living ones hold.
 #[derive(Debug, Default)]
 pub struct State {
-    /// How often each symbol was entered; also `copy.host_to_device` and the like, `kernel.native`, `kernel.compiled`.
+    /// How often each symbol was entered; also `copy.host_to_device` and the like, `bytes.device_to_host`, `kernel.native`, `kernel.compiled`, and
+    /// `nvenc.preset.p1` and the like: encoders that were set up with it.
     calls: BTreeMap<String, u64>,
     /// `encoded_pictures`, `decoded_pictures`, `processes_started`.
     totals: BTreeMap<String, u64>,

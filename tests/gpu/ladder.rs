@@ -1,5 +1,6 @@
 //! Whole workers on the GPU: RTMP in, NVDEC, CUDA, NVENC, segments out.
 
+use std::path::Path;
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -21,6 +22,11 @@ pub fn worker(double: &Double, flags: &[&str]) -> Worker {
     let paths = format!("nvidia.paths={:?}", driver_paths(double));
     let own = ["--open", "--set", "reconnect_grace=1", "--encoder", "nvidia", "--set", &paths];
     Worker::start_with(&[&own[..], flags].concat(), &double.environment())
+}
+
+/// One under its own time.
+fn is_thumbnail(path: &Path) -> bool {
+    path.to_string_lossy().contains("/thumb/") && !path.ends_with("latest.jpg")
 }
 
 #[test]
@@ -46,7 +52,10 @@ fn an_aligned_ladder_never_leaves_the_device_and_plays_live_and_afterwards() {
     let seen = watch.finish();
     let state = double.state();
     assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
-    assert_eq!(state.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    let thumbnails = worker.stored().iter().filter(|p| is_thumbnail(p)).count() as u64;
+    assert!(thumbnails > 0);
+    assert_eq!(state.calls("copy.device_to_host"), 2 * thumbnails, "luma and chroma of thumbnails came back to the host");
+    assert_eq!(state.calls("bytes.device_to_host"), thumbnails * 320 * 180 * 3 / 2, "and no other picture");
     let shown = Play::start(&worker, "anna", "shaka-dash", &["--vod", "--seconds", "2"]).finish();
     players::went_through(&shown, 3);
     Arc::into_inner(worker).expect("the watch is over").stop();

@@ -7,6 +7,7 @@ mod harness;
 
 mod bench;
 mod captions;
+mod classes;
 mod codec;
 mod crowd;
 mod double;

@@ -11,3 +11,4 @@ mod players;
 mod reconnect;
 mod secrets;
 mod sound;
+mod thumbnails;

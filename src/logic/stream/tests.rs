@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod allowed;
 mod captions;
 mod cues;
 mod paused;
@@ -11,6 +12,7 @@ mod pictures;
 mod recorded;
 mod sim;
 mod sounded;
+mod thumbnails;
 
 use super::*;
 use crate::cmaf::fragment;
@@ -55,11 +57,14 @@ struct World {
     refused: Option<String>,
     /// The source's pictures have closed captions: what each of them carries.
     captions: Option<fn(u64) -> Vec<Triplet>>,
+    /// Thumbnails for the store, which are not answered yet.
+    pictures: Vec<Picture>,
 }
 
 #[derive(Default)]
 struct Encoder {
     plan: Vec<Rung>,
+    thumbnail: Option<thumbnail::Thumbnail>,
     fed: Vec<(MediaTime, bool)>,
     configured: bool,
     draining: bool,
@@ -95,6 +100,7 @@ fn setup() -> Setup {
         pathways: Default::default(),
         slate: None,
         loudness_target: None,
+        thumbnails: thumbnail::Settings { every: Duration::ZERO, short_side: 180, quality: 75, keep: Duration::from_secs(300) },
     }
 }
 
@@ -120,6 +126,7 @@ impl World {
             voice: Default::default(),
             refused: None,
             captions: None,
+            pictures: Vec::new(),
         }
     }
 
@@ -153,6 +160,7 @@ impl World {
                         }
                     }
                 }
+                Output::Thumbnail(picture) => self.pictures.push(picture),
                 Output::Delete { after, keys } => self.deleted.push((after, keys)),
                 Output::Codec(command) => self.codec(command),
                 Output::Note(note) => self.notes.push(note.text),
@@ -210,9 +218,10 @@ impl World {
         }
         let e = &mut self.encoder;
         match command {
-            Command::Start { rungs, low_delay, .. } => {
+            Command::Start { rungs, thumbnail, low_delay, .. } => {
                 *e = Encoder {
                     plan: rungs,
+                    thumbnail,
                     starts: e.starts + 1,
                     // What it holds back, unless it may hold nothing.
                     delay: if low_delay { 0 } else { e.delay },
