@@ -46,18 +46,20 @@ fn captions_come_out_of_every_rung_and_none_is_lost_where_the_rate_is_halved() {
     assert!(source.values().eq(&sent), "passthrough");
     assert_eq!(of("144p"), source, "each picture has its own");
 
-    // What came with a picture that is left out is in the next one that is kept, in front of that one's own.
+    // What came with a picture that is left out is in the next one that is kept, and at the end in the last one. Line 21 stands in front of DTVCC (CTA-708).
     let cuts = Track::of(&seen, "src").starts();
     let (mut since, mut waiting, mut expected) = (0, CcData::new(), BTreeMap::new());
     for (pts, cc_data) in &source {
         since = if cuts.contains(pts) { 0 } else { since + 1 };
         waiting.extend(cc_data);
         if since % 2 == 0 {
-            // Those of line 21 stand in front of DTVCC's (CTA-708).
-            let (line_21, digital): (Vec<_>, Vec<_>) = waiting.chunks(3).partition(|triplet| triplet[0] & 2 == 0);
-            expected.insert(*pts, [line_21, digital].concat().concat());
-            waiting.clear();
+            expected.insert(*pts, std::mem::take(&mut waiting));
         }
+    }
+    expected.last_entry().unwrap().get_mut().extend(waiting);
+    for cc_data in expected.values_mut() {
+        let (line_21, digital): (Vec<_>, Vec<_>) = cc_data.chunks(3).partition(|triplet| triplet[0] & 2 == 0);
+        *cc_data = [line_21, digital].concat().concat();
     }
     assert_eq!(cuts.len(), 3);
     assert_eq!(halved, expected);

@@ -45,7 +45,7 @@ fn an_aligned_ladder_never_leaves_the_device_and_plays_live_and_afterwards() {
     double.assert_loaded_by(pid);
     players::segments(&worker, "anna", 4);
     // Every picture that is looked at has a number, and four fifths of all must have been decoded (tests/players).
-    let live = Play::start(&worker, "anna", "hls.js", &["--live", "--seconds", "3", "--max-latency", "15"]);
+    let live = Play::start(&worker, "anna", "hls.js", &["--live", "--seconds", "2", "--max-latency", "15"]);
     players::went_through(&live.finish(), 3);
     assert_eq!(worker.stream("anna").unwrap()["state"], "live", "all of that was live");
     publisher.interrupt();

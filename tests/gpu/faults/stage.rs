@@ -154,6 +154,8 @@ impl Stage {
         publishers.into_iter().for_each(Publisher::finish);
         let seen = watches.into_iter().map(|(name, watch)| (name, watch.finish())).collect();
         let worker = Arc::into_inner(worker).expect("the watches are over");
+        // For whoever reads why a story went otherwise.
+        println!("{}", worker.log().join("\n"));
         worker.stop();
         double.until_clean();
         seen
