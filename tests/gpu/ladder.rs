@@ -48,7 +48,7 @@ fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
     assert_eq!(state.calls("nvEncLockInputBuffer"), 0);
     let thumbnails = worker.stored().iter().filter(|p| is_thumbnail(p)).count() as u64;
     assert!(thumbnails > 0);
-    assert_eq!(state.calls("copy.device_to_host"), 2 * thumbnails, "luma and chroma of thumbnails came back to the host");
+    assert_eq!(state.calls("copy.device_to_host"), thumbnails, "thumbnails came back to the host");
     assert_eq!(state.calls("bytes.device_to_host"), thumbnails * 320 * 180 * 3 / 2, "and no other picture");
     let shown = ["hls.js", "shaka-dash"].map(|player| Play::start(&worker, "anna", player, &["--vod", "--seconds", "3"]));
     let shown: Vec<_> = shown.into_iter().flat_map(Play::finish).collect();
