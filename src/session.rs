@@ -23,8 +23,9 @@ use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::pace::Reading;
-use crate::logic::placement;
-use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
+use crate::logic::placement::{self, Choice};
+use crate::logic::recipe;
+use crate::logic::stream::{EncoderClass, Output, Past, Setup, Status, Stream, WriterName};
 use crate::logic::thumbnail;
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
@@ -43,10 +44,21 @@ pub enum Control {
     MayReplace(Claim, oneshot::Sender<bool>),
     /// End at once.
     Stop,
-    /// End at once, because the worker ends; `true`: another worker may go on with the session, its playlists stay open.
-    Drain(bool),
+    /// End soon, because the worker ends.
+    Drain(Drain),
     /// For the status page.
     Status(oneshot::Sender<Status>),
+}
+
+/// How a session ends with its worker.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Another worker may go on with it: its playlists stay open.
+    pub hand_over: bool,
+    /// Where publishers are asked to go; without it, to come again where they are.
+    pub move_to: Option<Arc<str>>,
+    /// How long one that can be asked may stay: until its next key frame, and a new connection. All others are disconnected at once.
+    pub patience: Duration,
 }
 
 /// An accepted publisher.
@@ -58,6 +70,8 @@ pub struct Publisher {
     pub packets: mpsc::Receiver<Packet>,
     /// What else its connection and the session tell each other.
     pub line: Arc<Line>,
+    /// The highest bitrate that its key allows, kbit/s.
+    pub max_kbps: Option<u32>,
 }
 
 /// Who wants to publish.
@@ -124,6 +138,8 @@ struct Shell {
     /// Messages for a codec process that is being started.
     starting: bool,
     queued: VecDeque<(ToCodec, Bytes)>,
+    /// With how much work NVENC encodes the session, once it does, and why.
+    class: Option<Choice>,
     manifests: Arc<Mutex<Manifests>>,
     /// Objects that are not durable.
     held: BTreeMap<u64, Held>,
@@ -132,6 +148,8 @@ struct Shell {
     /// The spool had no room for the last object.
     spool_full: bool,
     refused: bool,
+    /// The publisher was asked to go elsewhere, and has until then; whether the session is handed over.
+    leaving: Option<(Duration, bool)>,
 }
 
 /// Takes the stream and runs its session to the end.
@@ -152,6 +170,7 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
         let prefixes = Keys::stream_segments(region, stream);
         tokio::spawn(clear_earlier(context.clone(), prefixes, session.clone(), after));
     }
+    let max_kbps = publisher.max_kbps;
     if let Some(after) = opening.clear_thumbnails_after {
         let prefix = Keys::thumbnails(&opening.who.region, &opening.who.stream);
         // Named before this session has made one.
@@ -159,6 +178,7 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
     }
     let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
     let now = shell.now();
+    shell.stream.allow(max_kbps);
     shell.stream.began(now);
     drive(shell, control).await;
 }
@@ -241,7 +261,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }
-                    starts.push(start(shell.context.codecs.clone(), load));
+                    starts.push(start(shell.context.codecs.clone(), load, shell.class.map(|c| c.class)));
                 }
                 Output::Codec(command) => shell.command(command),
                 Output::Keep(put) => keeps.extend(shell.keep(put)),
@@ -287,6 +307,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 None => return,
             },
             () = shell.context.clock.sleep_until(deadline) => shell.timeout(),
+            () = shell.context.clock.sleep_until(shell.leaving.map(|(until, _)| until)) => shell.drain(),
         }
     }
 }
@@ -305,9 +326,9 @@ async fn next_event(codec: &mut Option<Place>) -> Event {
     }
 }
 
-async fn start(codecs: Option<Codecs>, load: u64) -> Result<Place, String> {
+async fn start(codecs: Option<Codecs>, load: u64, kept: Option<recipe::Class>) -> Result<Place, String> {
     match codecs {
-        Some(codecs) => codecs.take(load).await.map_err(|e| e.to_string()),
+        Some(codecs) => codecs.take(load, kept).await.map_err(|e| e.to_string()),
         None => Err("there are no codec processes here".into()),
     }
 }
@@ -333,11 +354,13 @@ impl Shell {
             codec: None,
             starting: false,
             queued: VecDeque::new(),
+            class: None,
             manifests: Arc::new(Mutex::new(claimed.manifests)),
             held: BTreeMap::new(),
             held_bytes: 0,
             spool_full: false,
             refused: false,
+            leaving: None,
             context,
         }
     }
@@ -372,6 +395,21 @@ impl Shell {
                 self.publisher = None;
                 self.stream.left(false, now);
             }
+        }
+        if self.publisher.is_none() {
+            self.drain();
+        }
+    }
+
+    /// Ends with the worker, if that is to be.
+    fn drain(&mut self) {
+        let Some((_, hand_over)) = self.leaving.take() else { return };
+        let now = self.now();
+        self.dismiss("worker is shutting down");
+        if hand_over {
+            self.stream.hand_over(now);
+        } else {
+            self.stream.drain(now);
         }
     }
 
@@ -471,12 +509,27 @@ impl Shell {
         match started {
             Ok(process) => {
                 tracing::info!(stream = %self.id, pid = process.pid(), "codec process");
+                let choice = process.choice();
                 self.codec = Some(process);
-                for (message, payload) in std::mem::take(&mut self.queued) {
+                for (mut message, payload) in std::mem::take(&mut self.queued) {
+                    if let ToCodec::Start { plan, .. } = &mut message {
+                        self.classify(plan, choice);
+                    }
                     self.send(message, payload);
                 }
             }
             Err(e) => self.unable(&e),
+        }
+    }
+
+    /// Puts the class that was chosen with the device into the plan.
+    fn classify(&mut self, plan: &mut Plan, choice: Choice) {
+        plan.encoder.set_class(choice.class);
+        if let Encoder::Nvidia { class, .. } = plan.encoder {
+            if self.class.map(|c| c.class) != Some(class) {
+                tracing::info!(stream = %self.id, class = class.as_str(), "encoder class: {}", choice.why);
+            }
+            self.class = Some(choice);
         }
     }
 
@@ -518,6 +571,7 @@ impl Shell {
                     Err(publisher)
                 } else {
                     tracing::info!(stream = %self.id, peer = %publisher.claim.peer, "publishing again");
+                    self.stream.allow(publisher.max_kbps);
                     self.publisher = Some(publisher);
                     self.last_packet = now.mono;
                     Ok(())
@@ -536,18 +590,22 @@ impl Shell {
                 self.dismiss("the stream was ended by the server's operator");
                 self.stream.stop(now);
             }
-            Control::Drain(hand_over) => {
-                self.dismiss("worker is shutting down");
-                if hand_over {
-                    self.stream.hand_over(now);
+            Control::Drain(Drain { hand_over, move_to, patience }) => {
+                // A publisher that was silent for so long will not read a request either.
+                let listens = now.mono.saturating_sub(self.last_packet) < SILENT;
+                let asked = self.publisher.as_ref().is_some_and(|p| listens && p.line.ask_to_move(move_to.as_ref()));
+                self.leaving = Some((now.mono, hand_over));
+                if asked {
+                    tracing::info!(stream = %self.id, "publisher asked to go elsewhere");
+                    self.leaving = Some((now.mono.saturating_add(patience), hand_over));
                 } else {
-                    self.stream.drain(now);
+                    self.drain();
                 }
             }
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());
                 let status = self.stream.status(publisher, self.codec.as_ref().map(|codec| codec.pid()), now);
-                let _ = answer.send(status);
+                let _ = answer.send(Status { encoder_class: self.class.map(EncoderClass::of), ..status });
             }
         }
     }

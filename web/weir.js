@@ -354,7 +354,7 @@ function loudness(measured) {
 }
 
 function showProcess(s) {
-  setText($('c-pid'), isNumber(s.codec_pid) ? `pid ${s.codec_pid}` : null);
+  setText($('c-pid'), isNumber(s.codec_pid) ? join(`pid ${s.codec_pid}`, s.encoder_class?.class) : null);
   setText($('c-restarts'), count(s.codec_restarts));
   setClass($('c-restarts'), 'attn', s.codec_restarts > 0);
   setText($('c-segments'), count(s.segments));

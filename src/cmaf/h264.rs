@@ -12,7 +12,7 @@ use h264_reader::nal::sps::SeqParameterSet;
 
 pub use picture::{Chroma, Picture, displayed, picture};
 pub use scan::{Scan, scan};
-pub use sets::renewed;
+pub use sets::{first_record, renewed};
 
 use crate::logic::model::{FrameRate, VideoFormat};
 

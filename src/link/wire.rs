@@ -44,6 +44,13 @@ pub enum Encoder {
 }
 
 impl Encoder {
+    /// Changes the class, where it has one.
+    pub fn set_class(&mut self, to: Class) {
+        if let Self::Nvidia { class, .. } = self {
+            *class = to;
+        }
+    }
+
     /// What it does not take.
     pub const fn limits(&self) -> EncoderLimits {
         match self {

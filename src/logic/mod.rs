@@ -1,6 +1,7 @@
 //! Every decision about media, playlists and processes, as pure machines: no tokio, GStreamer, object store, files, environment,
 //! clock or logging in here. `now` is an argument; what happened is a return value.
 
+pub mod allowance;
 pub mod audio;
 pub mod backoff;
 pub mod bench;

@@ -76,6 +76,10 @@ name_type!(
     StreamId, "stream id"
 );
 name_type!(
+    /// A signing key of the operator's, as publishing names and its file give it; never secret.
+    KeyId, "key id"
+);
+name_type!(
     /// A region, as written in every object key.
     Region, "region"
 );

@@ -6,6 +6,8 @@
 mod harness;
 
 mod bench;
+mod captions;
+mod classes;
 mod codec;
 mod crowd;
 mod double;

@@ -17,6 +17,9 @@ mod harness;
 mod hostile;
 #[cfg(feature = "gst")]
 mod http;
+mod mpegts;
+#[cfg(feature = "gst")]
+mod keys;
 #[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
@@ -26,6 +29,11 @@ mod push;
 mod raw_rtmp;
 mod rtmp;
 #[cfg(feature = "gst")]
+mod rtmps;
+#[cfg(feature = "gst")]
 mod s3;
 #[cfg(feature = "gst")]
+mod storm;
+#[cfg(feature = "gst")]
 mod takeover;
+mod tls_client;

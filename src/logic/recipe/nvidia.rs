@@ -21,8 +21,8 @@ const MAX_ERRORS: u64 = 25;
 /// NVDEC's largest H.264 picture on Ampere (NVDEC application note), luma samples a side.
 const MAX_SIDE: u32 = 4096;
 
-/// How much work an encoder puts into a picture, by how full the device is going to be. Fixed for a worker: another class gives other parameter sets,
-/// and with them a discontinuity on all tracks (rules.md 5).
+/// How much work an encoder puts into a picture (`logic::placement` says when). Fixed for a session: another class gives other parameter sets, and with them
+/// a discontinuity on all tracks (rules.md 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -46,6 +46,15 @@ struct Effort {
 }
 
 impl Class {
+    /// Its name, as configured.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Normal => "normal",
+            Self::Premium => "premium",
+        }
+    }
+
     /// NVENC's preset, 1 (fastest) to 7.
     pub const fn preset(self) -> u8 {
         self.effort().preset

@@ -26,7 +26,7 @@ use bytes::Bytes;
 pub use encoders::EncoderLimits;
 pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
-pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, ThumbnailStatus, VideoInput};
+pub use status::{AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, Status, ThumbnailStatus, VideoInput};
 pub use thumbnails::{Dropped, Picture, UPLOAD_DEADLINE};
 
 use super::dating::Dating;
@@ -335,6 +335,7 @@ impl Stream {
             self.timeline.begin_at(self.elapsed(now));
         }
         match packet {
+            Packet::Clock(clock) => self.timeline.clock(clock),
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),

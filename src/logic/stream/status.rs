@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use serde::Serialize;
 
 use super::{Measured, Now, Stream};
+use crate::logic::placement::Choice;
 use crate::logic::playlist::Format;
+use crate::logic::recipe::Class;
 use crate::logic::stream::tracks::Role;
 use crate::logic::time::MediaTime;
 use crate::logic::verdict::Verdict;
@@ -31,6 +33,8 @@ pub struct Status {
     pub measured: Measured,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
+    /// The shell's.
+    pub encoder_class: Option<EncoderClass>,
     pub rungs: Vec<RungStatus>,
     pub thumbnail: ThumbnailStatus,
     pub segments: u64,
@@ -38,6 +42,22 @@ pub struct Status {
     pub discontinuities: u64,
     pub epoch: u32,
     pub publishing: Publishing,
+}
+
+/// How much work NVENC puts into pictures.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "as below")]
+pub struct EncoderClass {
+    pub class: Class,
+    pub reason: &'static str,
+    pub load_percent: Option<u64>,
+}
+
+impl EncoderClass {
+    /// As it was chosen.
+    pub const fn of(choice: Choice) -> Self {
+        Self { class: choice.class, reason: choice.why.code(), load_percent: choice.why.percent() }
+    }
 }
 
 /// How far the store is behind.
@@ -202,6 +222,7 @@ impl Stream {
             measured: self.measured(now),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
+            encoder_class: None,
             segments: rungs.iter().map(|r| r.segments).max().unwrap_or(0),
             gaps: rungs.iter().map(|r| r.gaps).sum(),
             rungs,
