@@ -31,13 +31,14 @@ pub fn decoded(jpeg: &[u8], ordered: &Thumbnail) -> Vec<[u8; 3]> {
     raw.chunks_exact(3).map(|p| [p[0], p[1], p[2]]).collect()
 }
 
-/// The picture has this colour, to its edges: 8 of 255 are what two conversions and two encoders leave of the whole (5 were seen). Each element is far nearer
-/// to it than a black border would be; the scaler's outermost columns were seen 15 off.
+/// The picture has this colour, to its edges. What conversions and encoders round off was seen to be 5 of 255 on the CPU, and 9 on the GPU's path; where a
+/// conversion is left out it is 17 (of the range) or 20 (of the matrix). Each element is far nearer to it than a black border would be; the scaler's outermost
+/// columns were seen 15 off.
 pub fn is_all(picture: &[[u8; 3]], colour: [u8; 3]) {
     let off = |p: [u8; 3]| p.iter().zip(colour).map(|(a, b)| a.abs_diff(b)).max().unwrap_or(0);
     let sum = |channel: usize| picture.iter().map(|p| u64::from(p[channel])).sum::<u64>();
     let mean = [0, 1, 2].map(|channel| (sum(channel) / picture.len() as u64) as u8);
-    assert!(off(mean) <= 8, "{mean:?} is not {colour:?}");
+    assert!(off(mean) <= 12, "{mean:?} is not {colour:?}");
     let worst = picture.iter().copied().max_by_key(|p| off(*p)).unwrap();
     assert!(off(worst) <= 64, "{worst:?} in a picture that is {colour:?}");
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::path::Path;
 
-use crate::harness::clip::{Clip, SMALL};
+use crate::harness::clip::SMALL;
 use crate::harness::publisher::Publisher;
 use crate::harness::worker::{SMALL_LADDER, Worker};
 use crate::harness::{beside_others, tools, until};
@@ -25,7 +25,7 @@ fn decoded(jpeg: &[u8]) -> usize {
 
 #[test]
 fn a_live_stream_has_a_thumbnail_that_changes() {
-    let file = Clip { seconds: 6, ..SMALL }.file();
+    let file = SMALL.file();
     let _machine = beside_others();
     let worker = Worker::start(&["--ladder", SMALL_LADDER, "--set", "thumbnail.every=2"]);
     let publisher = Publisher::start(&file, &worker, "anna");
@@ -61,7 +61,7 @@ fn a_live_stream_has_a_thumbnail_that_changes() {
 
 #[test]
 fn a_worker_that_decodes_nothing_says_why_there_is_none() {
-    let file = Clip { seconds: 2, ..SMALL }.file();
+    let file = SMALL.file();
     let _machine = beside_others();
     let worker = Worker::start(&["--ladder", "none"]);
     let publisher = Publisher::start(&file, &worker, "anna");
