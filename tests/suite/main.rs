@@ -17,9 +17,9 @@ mod harness;
 mod hostile;
 #[cfg(feature = "gst")]
 mod http;
-mod mpegts;
 #[cfg(feature = "gst")]
 mod keys;
+mod mpegts;
 #[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
