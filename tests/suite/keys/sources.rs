@@ -93,7 +93,7 @@ fn a_keys_file_changes_under_running_streams_and_a_broken_one_changes_nothing() 
         times("keys file read again", 1);
         let _ben = publish(rtmp, "hunter2-ben").await.ok().expect("the new key");
         assert_eq!(refused(publish(rtmp, "hunter2-anna").await), "unknown stream key");
-        let (mut io, mut buffer) = (anna.0.io, [0; 4096]);
+        let (io, mut buffer) = (anna.0.io, [0; 4096]);
         while let Ok(n) = io.try_read(&mut buffer) {
             assert!(n > 0, "the publisher whose key is gone was cut off");
         }
