@@ -450,6 +450,11 @@ async fn serve(
     tracing::info!("stopping: streams are written to their end");
     shutdown.cancel();
     let drained = worker.drain().await;
+    if drained {
+        // Sessions are over sooner than their publishers have read why.
+        let last_words = Duration::from_millis(worker.config.limits.goodbye_ms);
+        let _ = tokio::time::timeout(last_words, futures_util::future::join_all(serving.iter_mut())).await;
+    }
     serving.iter().for_each(tokio::task::JoinHandle::abort);
     if drained {
         tracing::info!("stopped");

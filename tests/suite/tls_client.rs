@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use rustls::pki_types::CertificateDer;
 use rustls::{ClientConfig, RootCertStore, SupportedProtocolVersion};
-use tokio::net::{TcpSocket, TcpStream};
+use tokio::net::TcpStream;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 
@@ -41,8 +41,9 @@ impl Pair {
     }
 
     /// The same from an address of its own.
+    #[cfg(feature = "gst")]
     pub async fn dial_from(&self, from: SocketAddr, to: SocketAddr) -> std::io::Result<TlsStream<TcpStream>> {
-        let socket = TcpSocket::new_v4()?;
+        let socket = tokio::net::TcpSocket::new_v4()?;
         socket.bind(from)?;
         self.shake_hands(socket.connect(to).await?, &rustls::version::TLS13).await
     }
