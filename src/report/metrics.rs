@@ -79,11 +79,6 @@ struct OfCause {
     cause: &'static str,
 }
 
-#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfResult {
-    result: &'static str,
-}
-
 /// What the page is made of.
 #[derive(Debug)]
 pub struct Sources<'a> {

@@ -335,6 +335,12 @@ fn tag(flv: Vec<u8>) -> Option<Tag> {
     Some(Tag { kind, time: u32::from_be_bytes([t3, t2, t1, t0]), body: bytes.slice(11..end) })
 }
 
+/// The same, for who feeds it strange bytes: message type, time, body.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn tag_body(flv: Vec<u8>) -> Option<(u8, u32, Bytes)> {
+    tag(flv).map(|tag| (tag.kind, tag.time, tag.body))
+}
+
 /// Who does not begin with C0, by what he begins with.
 fn stranger(bytes: &[u8]) -> Error {
     match (proxy::begins(bytes), bytes) {
@@ -342,12 +348,6 @@ fn stranger(bytes: &[u8]) -> Error {
         (None, [tls::HANDSHAKE_RECORD, ..]) => Error::UnaskedTls,
         _ => Error::Protocol(RtmpError::Malformed { what: "version in C0" }),
     }
-}
-
-/// The same, for who feeds it strange bytes: message type, time, body.
-#[cfg(any(test, fuzzing))]
-pub(crate) fn tag_body(flv: Vec<u8>) -> Option<(u8, u32, Bytes)> {
-    tag(flv).map(|tag| (tag.kind, tag.time, tag.body))
 }
 
 /// `onStatus` with level error (RTMP 1.0, section 7.2.2) by a writer of its own: it begins with a full header and needs no state of the
