@@ -73,8 +73,8 @@ fn units_cut_anyhow_are_joined() {
     let stream = units.concat();
     // Where each unit begins, to say whose time stands in front of a piece.
     let starts: Vec<usize> = units.iter().scan(0, |at, u| Some(std::mem::replace(at, *at + u.len()))).collect();
-    // A first packet that ends with a unit's end is taken for a sign that all do.
-    for piece in (3..stream.len()).filter(|piece| !starts.contains(piece)) {
+    // A first packet that ends with a unit's end (or with the zero that may stand before the next start code) is taken for a sign that all do.
+    for piece in (3..stream.len()).filter(|piece| !starts.contains(piece) && !starts.contains(&(piece - 1))) {
         let mut mux = Mux::of(BOTH);
         for (n, part) in stream.chunks(piece).enumerate() {
             let within = n * piece..n * piece + part.len();
