@@ -5,7 +5,7 @@
 #       CRATES: the crates in the programs, one a line, as `./dev build` writes them: `name vVERSION|licence`
 #
 # Packages are those that dpkg lists here, so this runs behind docker/slim.sh. Names and versions have no character that JSON would want escaped
-# (Debian Policy 5.6, crates.io's rules), licences of crates are SPDX expressions.
+# (Debian Policy 5.6, cargo's rules), licences of crates are SPDX expressions.
 set -eu
 version=$1 crates=$2
 

@@ -83,7 +83,7 @@ fn undumped(text: &str) -> Vec<u8> {
 }
 
 fn is_media(nal: &[u8]) -> bool {
-    !nal.is_empty() && !matches!(nal[0] & 0x1f, 7 | 8 | 9 | 10 | 11 | 12)
+    !nal.is_empty() && !matches!(nal[0] & 0x1f, 7..=12)
 }
 
 fn annexb(data: &[u8]) -> Vec<Vec<u8>> {

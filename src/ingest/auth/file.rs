@@ -61,16 +61,18 @@ struct Entry {
     stream: StreamId,
     sha256: Secret,
     passphrase: Option<Secret>,
-    #[serde(flatten)]
-    terms: Terms,
-}
-
-/// What a key may be granted beside its stream, wherever it stands.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
-pub(super) struct Terms {
     latency_ms: Option<u64>,
     ladder: Option<String>,
     max_kbps: Option<u32>,
+}
+
+/// What a key may be granted beside its stream, wherever it stands. Not flattened into an entry by serde: an unknown field would then be told as a missing one,
+/// and at the entry's first line.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(super) struct Terms {
+    pub(super) latency_ms: Option<u64>,
+    pub(super) ladder: Option<String>,
+    pub(super) max_kbps: Option<u32>,
 }
 
 /// SRT's latency, ms: below one frame it does nothing, and its field in the handshake has 16 bits.
@@ -120,7 +122,8 @@ impl Hashed {
     fn parse(text: &Text) -> Result<Self, Error> {
         let file: File = text.parse()?;
         let mut keys = BTreeMap::<Digest, Granted>::new();
-        for (i, Entry { stream, sha256, passphrase, terms }) in file.key.into_iter().enumerate() {
+        for (i, Entry { stream, sha256, passphrase, latency_ms, ladder, max_kbps }) in file.key.into_iter().enumerate() {
+            let terms = Terms { latency_ms, ladder, max_kbps };
             let of = format!("stream {stream}");
             let Some(digest) = from_hex(sha256.expose()) else {
                 let have = sha256.expose().chars().count();

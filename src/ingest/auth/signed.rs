@@ -54,8 +54,9 @@ struct Entry {
     id: KeyId,
     secret: Secret,
     srt_passphrase: Option<bool>,
-    #[serde(flatten)]
-    terms: Terms,
+    latency_ms: Option<u64>,
+    ladder: Option<String>,
+    max_kbps: Option<u32>,
 }
 
 /// A signing key and what everything that it signs is granted.
@@ -98,7 +99,8 @@ impl SigningKeys {
         let file: File = text.parse()?;
         text.must_be_private()?;
         let mut keys = BTreeMap::new();
-        for (i, Entry { id, secret, srt_passphrase, terms }) in file.hmac.into_iter().enumerate() {
+        for (i, Entry { id, secret, srt_passphrase, latency_ms, ladder, max_kbps }) in file.hmac.into_iter().enumerate() {
+            let terms = Terms { latency_ms, ladder, max_kbps };
             let of = format!("id {id}");
             let Some(secret) = from_hex::<SECRET>(secret.expose()) else {
                 let have = secret.expose().chars().count();

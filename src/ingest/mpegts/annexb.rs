@@ -105,7 +105,7 @@ impl AnnexB {
                     self.lost = true;
                 }
             }
-            Layout::Unknown if begins && self.has_slice() => {
+            Layout::Unknown if begins && self.ends_whole() => {
                 self.layout = Layout::Aligned;
                 self.split(true, out, stats, notes);
             }
@@ -156,6 +156,17 @@ impl AnnexB {
 
     fn has_slice(&self) -> bool {
         self.nals.iter().any(|at| self.bytes.get(at + 3).is_some_and(|first| is_slice(first & 0x1f)))
+    }
+
+    /// What is there may be all of an access unit: it has a slice, and nothing behind the last one that stands in front of a picture. A packet that begins with a
+    /// slice may be the rest of a unit whose delimiter ended the packet before.
+    fn ends_whole(&self) -> bool {
+        let kind = |at: &usize| self.bytes.get(at + 3).map_or(0, |first| first & 0x1f);
+        let last = self.nals.iter().rev().map(kind).find(|kind| *kind != kind::FILLER);
+        self.has_slice()
+            && last.is_some_and(|k| {
+                (kind::SLICE..=kind::IDR).contains(&k) || matches!(k, kind::END_OF_SEQUENCE | kind::END_OF_STREAM)
+            })
     }
 
     /// Nothing more will come.
@@ -249,7 +260,7 @@ impl AnnexB {
             return;
         }
         self.units += 1;
-        if self.units > MAX_UNITS || starts.len() > MAX_NALS {
+        if self.units > MAX_UNITS || starts.len() > MAX_NALS || end - first > self.limit {
             stats.oversized_units += 1;
             return;
         }

@@ -66,8 +66,8 @@ fn a_signed_key_publishes_its_own_stream_until_its_time_and_is_worth_nothing_els
         let second = &second[second.rfind("[[hmac]]").unwrap()..];
         write_private(&file, &format!("{}{second}", std::fs::read_to_string(&file).unwrap()));
         tokio::task::block_in_place(|| worker.logged("signing keys read again"));
-        let _carl = publish(rtmp, &rotated).await.ok().expect("a key signed by the new one");
-        let _dora = publish(rtmp, &sign(&file, "k1", "dora", later)).await.ok().expect("a key signed by the old one");
+        let _carl = publish(rtmp, &rotated).await.expect("a key signed by the new one");
+        let _dora = publish(rtmp, &sign(&file, "k1", "dora", later)).await.expect("a key signed by the old one");
     });
     assert!(worker.stream("anna").is_some());
     let signature = name.split("sig=").nth(1).unwrap();
@@ -85,13 +85,13 @@ fn a_keys_file_changes_under_running_streams_and_a_broken_one_changes_nothing() 
     let count = |text: &str| worker.log().iter().filter(|l| l.contains(text)).count();
     let times = |text: &str, n| tokio::task::block_in_place(|| until(text, || (count(text) >= n).then_some(())));
     runtime().block_on(async {
-        let anna = publish(rtmp, "hunter2-anna").await.ok().expect("the first key");
+        let anna = publish(rtmp, "hunter2-anna").await.expect("the first key");
         assert_eq!(refused(publish(rtmp, "hunter2-ben").await), "unknown stream key");
         // Anna's key goes, and a passphrase comes: her stream that runs goes on.
         let ben = keys_file(&[("ben", "hunter2-ben")]) + "passphrase = 'hunter2hunter2'\n";
         write_private(&file, &ben);
         times("keys file read again", 1);
-        let _ben = publish(rtmp, "hunter2-ben").await.ok().expect("the new key");
+        let _ben = publish(rtmp, "hunter2-ben").await.expect("the new key");
         assert_eq!(refused(publish(rtmp, "hunter2-anna").await), "unknown stream key");
         let (io, mut buffer) = (anna.0.io, [0; 4096]);
         while let Ok(n) = io.try_read(&mut buffer) {
@@ -100,7 +100,7 @@ fn a_keys_file_changes_under_running_streams_and_a_broken_one_changes_nothing() 
         assert!(worker.stream("anna").unwrap()["publisher"].is_string(), "and her stream has its publisher");
         write_private(&file, "[[key]]\nstream = 'hunter2");
         times("what was read before stays in force", 1);
-        let _again = publish(rtmp, "hunter2-ben").await.ok().expect("the key that was read before");
+        let _again = publish(rtmp, "hunter2-ben").await.expect("the key that was read before");
         // At once at a signal, although nothing has changed: said again.
         let pid = Pid::from_raw(i32::try_from(worker.pid()).unwrap()).unwrap();
         kill_process(pid, Signal::HUP).unwrap();
@@ -108,7 +108,7 @@ fn a_keys_file_changes_under_running_streams_and_a_broken_one_changes_nothing() 
         write_private(&file, &keys_file(&[("carl", "hunter2-carl")]));
         kill_process(pid, Signal::HUP).unwrap();
         times("keys file read again", 2);
-        let _carl = publish(rtmp, "hunter2-carl").await.ok().expect("the newest key");
+        let _carl = publish(rtmp, "hunter2-carl").await.expect("the newest key");
     });
     assert!(worker.get("metrics").text().contains("weir_keys_reload_failures_total 2"));
     says_no_secret(&worker, &[]);
@@ -130,7 +130,7 @@ fn who_guesses_waits_until_the_operator_lets_him_in_and_streamers_of_his_address
     let guess = async |n: usize| refused(publish(rtmp, &format!("hunter3-{n}")).await);
     let banned = "too many wrong stream keys from this address: wait ";
     runtime().block_on(async {
-        drop(publish(rtmp, "hunter2-anna").await.ok().expect("a right key"));
+        drop(publish(rtmp, "hunter2-anna").await.expect("a right key"));
         for n in [1, 1, 1, 1, 2, 3] {
             assert_eq!(guess(n).await, "unknown stream key", "{n}");
         }
@@ -139,7 +139,7 @@ fn who_guesses_waits_until_the_operator_lets_him_in_and_streamers_of_his_address
             refused(publish(rtmp, "hunter2-ben").await).starts_with(banned),
             "a right one, that nobody has used from there"
         );
-        let _anna = publish(rtmp, "hunter2-anna").await.ok().expect("the streamer who was there before");
+        let _anna = publish(rtmp, "hunter2-anna").await.expect("the streamer who was there before");
         let listed = tokio::task::block_in_place(bans);
         assert_eq!((&listed["bans"][0]["address"], &listed["bans"][0]["wrong_keys"]), (&"127.0.0.1".into(), &3.into()));
         let lift =
@@ -150,7 +150,7 @@ fn who_guesses_waits_until_the_operator_lets_him_in_and_streamers_of_his_address
             assert_eq!(lift("127.0.0.1").unwrap(), 204);
         });
         assert_eq!(tokio::task::block_in_place(bans)["bans"], serde_json::json!([]));
-        let _ben = publish(rtmp, "hunter2-ben").await.ok().expect("nobody is banned any more");
+        let _ben = publish(rtmp, "hunter2-ben").await.expect("nobody is banned any more");
     });
     let metrics = worker.get("metrics").text();
     for line in ["weir_bans 0", "weir_bans_begun_total 1", "weir_publish_judgements_total{result=\"banned\"} 2"] {

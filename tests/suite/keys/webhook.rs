@@ -22,7 +22,7 @@ fn one_that_hangs_or_talks_nonsense_refuses_its_own_publisher_and_holds_nobody_e
     runtime().block_on(async {
         let hung = tokio::spawn(async move { refused(publish(rtmp, "hang-hunter2").await) });
         until("the question that hangs", || (!plane.asked("hang-hunter2").is_empty()).then_some(()));
-        let anna = publish(rtmp, "anna-hunter2").await.ok().expect("a yes");
+        let anna = publish(rtmp, "anna-hunter2").await.expect("a yes");
         assert_eq!(refused(publish(rtmp, "deny-hunter2").await), "unpaid since May");
         assert_eq!(refused(publish(rtmp, "nobody").await), "this stream key may not publish");
         let again = "who may publish cannot be looked up at the moment: try again";
@@ -35,7 +35,7 @@ fn one_that_hangs_or_talks_nonsense_refuses_its_own_publisher_and_holds_nobody_e
         assert_eq!(hung.await.unwrap(), again);
         // A yes is remembered, and so is a no: the one who comes again is not asked about.
         drop(anna);
-        let anna = publish(rtmp, "anna-hunter2").await.ok().expect("a yes from memory");
+        let anna = publish(rtmp, "anna-hunter2").await.expect("a yes from memory");
         assert_eq!(plane.asked("anna-hunter2").len(), 1);
         assert_eq!(plane.asked("move-hunter2").len(), 1, "no redirect is followed");
         drop(anna);
@@ -66,15 +66,15 @@ fn one_that_goes_and_comes_back_is_asked_again() {
     let worker = start(&["--set", &flag]);
     let rtmp = worker.rtmp;
     runtime().block_on(async {
-        let _anna = publish(rtmp, "anna-hunter2").await.ok().expect("a yes");
+        let _anna = publish(rtmp, "anna-hunter2").await.expect("a yes");
         tokio::task::spawn_blocking(move || drop(plane)).await.unwrap();
         assert!(refused(publish(rtmp, "ben-hunter2").await).contains("try again"));
         assert!(refused(publish(rtmp, "carl-hunter2").await).contains("try again"));
-        let _again = publish(rtmp, "anna-hunter2").await.ok().expect("a yes from memory");
+        let _again = publish(rtmp, "anna-hunter2").await.expect("a yes from memory");
     });
     let _plane = ControlPlane::start_at(address);
     runtime().block_on(async {
-        let _ben = publish(rtmp, "ben-hunter2").await.ok().expect("a yes");
+        let _ben = publish(rtmp, "ben-hunter2").await.expect("a yes");
     });
     let said = |text: &str| worker.log().iter().filter(|l| l.contains(text)).count();
     assert_eq!(said("webhook: 127.0.0.1: client error"), 1, "an outage is one line");
