@@ -66,9 +66,9 @@ struct Entry {
     max_kbps: Option<u32>,
 }
 
-/// What a key may be granted beside its stream, wherever it stands. Not flattened into an entry by serde: an unknown field would then be told as a missing one,
-/// and at the entry's first line.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+/// What a key may be granted beside its stream, wherever it stands. Not flattened into entries that know all their fields: serde would tell an unknown one as a
+/// missing one, and at the entry's first line.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Deserialize)]
 pub(super) struct Terms {
     pub(super) latency_ms: Option<u64>,
     pub(super) ladder: Option<String>,
