@@ -51,7 +51,8 @@ fn device_memory_is_gone() {
     story("memory-gone-in-mid-stream", || {
         let _machine = beside_others();
         let mut stage = Stage::open(Double::start(), CLIP, &[]);
-        stage.two(1);
+        // Pools of pictures grow while a stream begins; one that has run for some seconds has what it needs.
+        stage.two(3);
         let memory = Fault::DeviceMemoryTaken { mib: 23_000 };
         stage.double.set(memory);
         stage.encoded("anna", 2);
