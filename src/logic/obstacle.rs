@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::model::VideoFormat;
+use super::model::{Coding, VideoFormat};
 use super::time::MediaTime;
 use super::timeline::Policy;
-use crate::cmaf::h264::{self, Chroma};
+use crate::cmaf::video::{self, Chroma};
 
 /// A GOP above this is not passed through, and the first playlist waits no longer for the second IDR (rules.md 3).
 pub const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
@@ -16,6 +16,8 @@ pub const MAX_LEVEL: u8 = 42;
 /// One reason, with what was measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
+    /// Browsers differ in whether they play it.
+    Coding(Coding),
     /// Fields may occur. Browsers show both at once.
     Interlaced,
     /// More than 8 bits a sample.
@@ -49,13 +51,14 @@ pub enum Obstacle {
 impl Obstacle {
     /// Viewers could not see it, so it is not shown even where nobody can encode.
     pub const fn is_unplayable(&self) -> bool {
-        matches!(self, Self::Interlaced | Self::Depth(_) | Self::Chroma(_) | Self::Profile(_))
+        matches!(self, Self::Coding(_) | Self::Interlaced | Self::Depth(_) | Self::Chroma(_) | Self::Profile(_))
     }
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Coding(coding) => write!(f, "{} is not played by every browser: send H.264", coding.as_str()),
             Self::Interlaced => f.write_str("interlaced video is not played by browsers: send progressive pictures"),
             Self::Depth(bits) => {
                 write!(f, "{bits}-bit video is not played by browsers: set Color Format NV12 in OBS (Settings, Advanced)")
@@ -78,7 +81,10 @@ impl fmt::Display for Obstacle {
 
 /// What the parameter sets alone say, known before the first picture.
 pub fn of_format(format: &VideoFormat, policy: &Policy) -> Option<Obstacle> {
-    if let Some(picture) = h264::picture(&format.avcc) {
+    if format.coding() != Coding::H264 {
+        return Some(Obstacle::Coding(format.coding()));
+    }
+    if let Some(picture) = video::picture(format) {
         if picture.interlaced {
             return Some(Obstacle::Interlaced);
         }
@@ -96,7 +102,7 @@ pub fn of_format(format: &VideoFormat, policy: &Policy) -> Option<Obstacle> {
             return Some(Obstacle::Level(format.codec.clone()));
         }
     }
-    let (width, height) = h264::displayed(format);
+    let (width, height) = video::displayed(format);
     let limit = policy.passthrough_short_side;
     (width.min(height) > limit).then_some(Obstacle::Size { width, height, limit })
 }
@@ -122,6 +128,18 @@ mod tests {
         assert_eq!(of(records::GREY), Some(Obstacle::Chroma(Chroma::None)));
         for hex in [records::INTERLACED, records::HIGH_10, records::HIGH_422, records::HIGH_444, records::GREY] {
             assert!(of(hex).unwrap().is_unplayable());
+        }
+    }
+
+    #[test]
+    fn hevc_and_av1_are_shown_by_what_is_made_of_them() {
+        use crate::cmaf::{av1, h265};
+        let hevc = h265::read_record(&bytes(h265::tests::records::MAIN), None).unwrap();
+        let av1 = av1::read_record(&bytes(av1::tests::records::MAIN), None).unwrap();
+        for (format, coding) in [(hevc, Coding::Hevc), (av1, Coding::Av1)] {
+            let obstacle = of_format(&format, &Policy::default()).unwrap();
+            assert_eq!(obstacle, Obstacle::Coding(coding));
+            assert!(obstacle.is_unplayable() && obstacle.to_string().starts_with(coding.as_str()), "{obstacle}");
         }
     }
 

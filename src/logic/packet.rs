@@ -2,14 +2,18 @@
 
 use bytes::Bytes;
 
+use super::model::Coding;
+
 /// What a publisher sent, parsed and bounded but not judged. Times are RTMP's: milliseconds modulo 2^32.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
     /// `onMetaData`, as far as we use it.
     Metadata(Metadata),
-    /// AVCDecoderConfigurationRecord.
-    VideoConfig(Bytes),
-    /// One H.264 access unit, NAL units behind 4-byte (or as the record says) lengths.
+    /// The decoder configuration record of a coding ([`VideoFormat::avcc`]): the pictures behind it are of this coding.
+    ///
+    /// [`VideoFormat::avcc`]: super::model::VideoFormat::avcc
+    VideoConfig(Coding, Bytes),
+    /// One access unit: NAL units behind 4-byte (or as the record says) lengths, or the OBUs of one temporal unit of AV1.
     Video {
         /// Decode time.
         time: u32,
@@ -17,7 +21,7 @@ pub enum Packet {
         composition: i32,
         /// The tag claims a key frame.
         key: bool,
-        /// NAL units.
+        /// Its bytes.
         data: Bytes,
     },
     /// AudioSpecificConfig.

@@ -352,11 +352,17 @@ impl Timeline {
         }
     }
 
-    /// One H.264 access unit. `idr` by its NAL units, not by what the tag claims.
+    /// One access unit. `idr` by its NAL units (or OBUs), not by what the tag claims.
     pub fn video(&mut self, time: u32, composition: i32, idr: bool, data: Bytes, now: Duration) -> Vec<Event> {
         self.first_packet.get_or_insert(now);
         let mut out = Vec::new();
         if (self.video.is_none() && self.new_video.is_none()) || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
+            return out;
+        }
+        let of_other_coding =
+            self.video.as_ref().zip(self.new_video.as_ref()).is_some_and(|(old, new)| old.coding() != new.coding());
+        if of_other_coding && !idr {
+            // It cannot stand behind the pictures that it would be decoded with.
             return out;
         }
         let composition = MediaTime::from_millis(i64::from(composition));

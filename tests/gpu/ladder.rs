@@ -3,11 +3,13 @@
 use std::sync::Arc;
 
 use rustix::process::Signal;
+use weir::logic::model::Coding;
 
 use crate::codec::driver_paths;
 use crate::double::{Double, Fault};
 use crate::harness::accident::{SEGMENT, crowd, hurt_on, survived};
 use crate::harness::clip::{Clip, LADDER, SMALL};
+use crate::harness::enhanced::Enhanced;
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
@@ -58,6 +60,36 @@ fn ten_seconds_become_an_aligned_ladder_that_never_left_the_device_and_plays() {
         decode::brightness(rung);
     }
     assert!(seen.tracks.values().all(|t| t.gaps().is_empty() && t.segments.len() == 5));
+    double.until_clean();
+}
+
+/// ffmpeg 7.1 speaks Enhanced RTMP.
+#[test]
+fn hevc_by_ffmpeg_becomes_an_aligned_ladder_on_the_device() {
+    const CLIP: Clip = Clip { seconds: 6, ..SMALL };
+    let (_folder, file) = Enhanced::file(&CLIP, Coding::Hevc);
+    let double = Double::start();
+    let _machine = alone();
+    let worker = Arc::new(worker(&double, &["--ladder", SMALL_LADDER]));
+    until("three ready processes", || worker.get("metrics").text().contains("weir_codec_warm 3\n").then_some(()));
+    let before = double.state();
+    let watch = Watch::start(&worker, "anna");
+    Publisher::start(&file, &worker, "anna").finish();
+    let seen = watch.finish();
+    let after = double.state();
+    assert_eq!(after.calls("copy.device_to_host"), 0, "no picture came back to the host");
+    assert!(after.calls("cuvidDecodePicture") - before.calls("cuvidDecodePicture") >= CLIP.frames() as u64);
+    Arc::into_inner(worker).expect("the watch is over").stop();
+    assert_eq!(seen.rungs(), ["top", "240p"]);
+    let rungs: Vec<Track> = seen.rungs().iter().map(|name| Track::of(&seen, name)).collect();
+    for rung in &rungs {
+        rung.check();
+        assert_eq!(rung.starts(), [0, 180_000, 360_000], "{}", rung.name);
+        assert_eq!(rung.times().len(), CLIP.frames(), "{}", rung.name);
+        assert_eq!(rung.times(), rungs[0].times(), "{}", rung.name);
+        decode::brightness(rung);
+    }
+    assert!(seen.tracks.values().all(|t| t.gaps().is_empty()));
     double.until_clean();
 }
 

@@ -22,6 +22,7 @@ use super::limits::widen;
 use super::queue::Queue;
 use super::{Server, metadata};
 use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv};
+use crate::logic::model::Coding;
 use crate::secret::Secret;
 
 /// Bytes per read: 16 ms of 8 Mbit/s, and one TLS record.
@@ -51,8 +52,16 @@ where
 {
     let config =
         ServerConfig::default().with_chunk_size(CHUNK_SIZE).with_max_in_progress_bytes(server.limits.max_in_progress());
-    let mut session =
-        Session { server, io, peer, protocol, rtmp: ServerSession::new(config), buffer: vec![0; READ], stream: None };
+    let mut session = Session {
+        server,
+        io,
+        peer,
+        protocol,
+        rtmp: ServerSession::new(config),
+        buffer: vec![0; READ],
+        stream: None,
+        coding: None,
+    };
     let outcome = session.drive().await;
     let told = match (&outcome, session.stream) {
         (Ok(End::Unpublished), _) => true,
@@ -77,6 +86,8 @@ struct Session<'a, S> {
     buffer: Vec<u8>,
     /// The message stream of `publish`, once it has been asked for.
     stream: Option<u32>,
+    /// Of the last video configuration.
+    coding: Option<Coding>,
 }
 
 /// What came with `publish` in one read.
@@ -212,7 +223,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     }
 
     /// One media message as a packet; `None` for what holds no media.
-    fn packet(&self, flv: Vec<u8>) -> Result<Option<Packet>, Error> {
+    fn packet(&mut self, flv: Vec<u8>) -> Result<Option<Packet>, Error> {
         let Some(Tag { kind, time, body }) = tag(flv) else { return Ok(None) };
         let limit = self.server.limits.message_bytes;
         if body.len() > widen(limit) {
@@ -224,8 +235,13 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         };
         Ok(match kind {
             msg_type::VIDEO => match flv::video(&body).map_err(named)? {
-                flv::Video::Config(record) => Some(Packet::VideoConfig(record)),
-                flv::Video::Frame { composition, key, data } => Some(Packet::Video { time, composition, key, data }),
+                flv::Video::Config(coding, record) => {
+                    self.coding = Some(coding);
+                    Some(Packet::VideoConfig(coding, record))
+                }
+                // Without a configuration of its coding nobody can decode it.
+                flv::Video::Frame { coding, .. } if self.coding != Some(coding) => None,
+                flv::Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
                 flv::Video::Nothing => None,
             },
             msg_type::AUDIO => match flv::audio(&body).map_err(named)? {

@@ -19,7 +19,7 @@
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
 use crate::cmaf::events;
-use crate::cmaf::h264;
+use crate::cmaf::video;
 use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Era, Format, Init, Placed, Row, Slot, Snapshot};
@@ -268,7 +268,7 @@ fn captions(xml: &mut Writer, services: &Services) {
 fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], services: &Services, start: MediaTime) {
     let fastest = rungs.iter().map(|(_, f)| f.fps).max_by_key(|fps| fps.milli());
     // 5.3.7.2: without @sar these count square samples.
-    let sizes: Vec<(u32, u32)> = rungs.iter().map(|(_, f)| h264::displayed(f)).collect();
+    let sizes: Vec<(u32, u32)> = rungs.iter().map(|(_, f)| video::displayed(f)).collect();
     let set = adaptation_set(1, "video")
         .maybe("maxWidth", sizes.iter().map(|s| s.0).max())
         .maybe("maxHeight", sizes.iter().map(|s| s.1).max())

@@ -32,7 +32,9 @@ use super::encoding::{Command, Encoding, MAX_SLACK};
 use super::facts::Facts;
 use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
-use super::model::{AudioFormat, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit};
+use super::model::{
+    AudioFormat, Coding, FrameRate, Keeping, Keys, ObjectKey, Region, SessionId, StreamId, VideoFormat, VideoUnit,
+};
 use super::packet::{Metadata, Packet};
 use super::pathway::Pathways;
 use super::playlist::{self, Window};
@@ -42,7 +44,7 @@ use super::state::Announced;
 use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
-use crate::cmaf::{aac, h264};
+use crate::cmaf::{aac, h264, video};
 use captions::Captions;
 use cues::Cues;
 use recorder::Recorder;
@@ -173,6 +175,8 @@ pub struct Stream {
     keys: Keys,
     timeline: Timeline,
     facts: Facts,
+    /// The last key picture was an IDR picture.
+    behind_idr: bool,
     metadata: Metadata,
     watch: health::Watch,
     lifecycle: Lifecycle,
@@ -226,6 +230,7 @@ impl Stream {
         let mut stream = Self {
             timeline: Timeline::new(setup.timeline.clone()),
             facts: Facts::default(),
+            behind_idr: false,
             metadata: Metadata::default(),
             watch: health::Watch::default(),
             lifecycle: Lifecycle::new(setup.grace),
@@ -326,21 +331,9 @@ impl Stream {
         }
         match packet {
             Packet::Metadata(m) => self.metadata = m,
-            Packet::VideoConfig(avcc) => self.video_config(&avcc, now),
+            Packet::VideoConfig(coding, record) => self.video_config(coding, &record, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),
-            Packet::Video { time, composition, key, data } => match h264::scan(&data) {
-                Ok(scan) => {
-                    if scan.parameter_sets {
-                        self.renew_config(&data, now);
-                    }
-                    if scan.begins_open_gop(key) {
-                        self.facts.open_gop(now.mono);
-                    }
-                    let events = self.timeline.video(time, composition, scan.idr, data, now.mono);
-                    self.handle(events, now);
-                }
-                Err(e) => self.warn(format!("access unit dropped: {e}")),
-            },
+            Packet::Video { time, composition, key, data } => self.picture(time, composition, key, data, now),
             Packet::Audio { .. } if self.sound.is_left_out() => {}
             Packet::Audio { data, .. } if data.len() > aac::MAX_FRAME_BYTES => {
                 self.warn("audio frame dropped: longer than AAC allows".into())
@@ -366,9 +359,34 @@ impl Stream {
         }
     }
 
-    fn video_config(&mut self, avcc: &Bytes, now: Now) {
+    /// An access unit of the source.
+    fn picture(&mut self, time: u32, composition: i32, key: bool, data: Bytes, now: Now) {
+        let Some(coding) = self.timeline.video_format().map(VideoFormat::coding) else { return };
+        let scan = match video::scan(coding, &data) {
+            Ok(scan) => scan,
+            Err(e) => return self.warn(format!("access unit dropped: {e}")),
+        };
+        if scan.parameter_sets {
+            self.renew_config(&data, now);
+        }
+        let open_gop = scan.begins_open_gop(key);
+        if open_gop {
+            self.facts.open_gop(now.mono);
+        }
+        if scan.idr || open_gop {
+            self.behind_idr = scan.idr;
+        } else if scan.leading && self.behind_idr {
+            // Shown before the IDR that a segment begins with. Nothing behind it refers to it (ITU-T H.265, 3.111: RADL pictures).
+            return self
+                .warn("HEVC pictures that are shown before their IDR picture are left out: turn RADL pictures off".into());
+        }
+        let events = self.timeline.video(time, composition, scan.idr, data, now.mono);
+        self.handle(events, now);
+    }
+
+    fn video_config(&mut self, coding: Coding, record: &Bytes, now: Now) {
         let claimed = self.metadata.frame_rate_milli.map(|m| FrameRate { num: m, den: 1000 });
-        match h264::read_record(avcc, claimed) {
+        match video::read_record(coding, record, claimed) {
             Ok(format) => self.timeline.video_config(format, now.mono),
             Err(e) => self.outputs.push_back(Output::Refuse(e.to_string())),
         }
@@ -376,10 +394,11 @@ impl Stream {
 
     /// Parameter sets among the pictures: others than those in force are a new configuration, as if a sequence header had brought them.
     fn renew_config(&mut self, unit: &[u8], now: Now) {
-        let Some(current) = self.timeline.video_format().map(|f| f.avcc.clone()) else { return };
-        match h264::renewed(&current, unit) {
+        let Some(current) = self.timeline.video_format() else { return };
+        let coding = current.coding();
+        match video::renewed(current, unit) {
             Ok(None) => {}
-            Ok(Some(avcc)) => self.video_config(&avcc, now),
+            Ok(Some(record)) => self.video_config(coding, &record, now),
             Err(e) => self.warn(format!("parameter sets among the pictures are left alone: {e}")),
         }
     }
@@ -624,7 +643,7 @@ impl Stream {
     }
 
     fn ladder_source(&self, format: &VideoFormat) -> ladder::Source {
-        let (width, height) = h264::displayed(format);
+        let (width, height) = video::displayed(format);
         ladder::Source { width, height, fps: format.fps, bitrate: self.metadata.video_bitrate }
     }
 

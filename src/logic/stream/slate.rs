@@ -76,7 +76,7 @@ impl Stream {
 
     fn slate_packet(&mut self, packet: Packet, now: Now) {
         match packet {
-            Packet::VideoConfig(avcc) => {
+            Packet::VideoConfig(_, avcc) => {
                 // The clip was tried when it was read, and what the publisher claimed says nothing of it.
                 if let Ok(format) = h264::read_record(&avcc, None) {
                     self.timeline.video_config(format, now.mono);

@@ -6,6 +6,7 @@ pub mod accident;
 pub mod boxes;
 pub mod clip;
 pub mod decode;
+pub mod enhanced;
 pub mod fault_proxy;
 pub mod manifest;
 pub mod outage;
