@@ -306,6 +306,7 @@ impl Worker {
             long_gop: c.long_gop,
             passthrough_short_side: c.passthrough_short_side,
             passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
+            passthrough_codecs: c.passthrough_codecs.clone(),
             can_encode: self.can_encode,
         };
         let (region, ladder) = (c.region.clone(), self.ladder.clone());

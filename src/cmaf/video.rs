@@ -157,6 +157,15 @@ pub fn scan(coding: Coding, data: &[u8]) -> Result<Scan, VideoError> {
     })
 }
 
+/// An access unit as a sample of its own coding's sample entry: without what the entry says itself, HEVC's parameter sets, and without AV1's temporal delimiters.
+pub fn sample(coding: Coding, data: Bytes) -> Bytes {
+    match coding {
+        Coding::H264 => data,
+        Coding::Hevc => h265::without_sets(&data),
+        Coding::Av1 => av1::without_delimiters(&data),
+    }
+}
+
 /// The record that is in force behind an access unit, when its parameter sets are others than the format's; `None` when they say nothing new.
 ///
 /// # Errors

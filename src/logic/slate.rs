@@ -62,6 +62,7 @@ impl Clip {
         let mut video = Vec::new();
         for packet in packets {
             match &packet {
+                Packet::VideoConfig(Coding::Hevc | Coding::Av1, _) => return Err(BadClip::NoVideo),
                 Packet::VideoConfig(Coding::H264, avcc) => {
                     h264::read_record(avcc, None)?;
                     keep_config(&mut configs, packet)?;

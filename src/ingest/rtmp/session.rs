@@ -239,8 +239,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
                     self.coding = Some(coding);
                     Some(Packet::VideoConfig(coding, record))
                 }
-                // Without a configuration of its coding nobody can decode it.
-                flv::Video::Frame { coding, .. } if self.coding != Some(coding) => None,
+                // Behind a configuration of another coding nobody can decode it.
+                flv::Video::Frame { coding, .. } if self.coding.is_some_and(|c| c != coding) => None,
                 flv::Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
                 flv::Video::Nothing => None,
             },

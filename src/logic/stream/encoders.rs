@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::{Now, Output, Role, Stream};
 use crate::logic::ladder::{self, Rung, Size};
-use crate::logic::model::VideoFormat;
+use crate::logic::model::{Coding, VideoFormat};
 use crate::logic::recipe::{self, Decoders, Decoding, OfDevice};
 use crate::logic::time::MediaTime;
 
@@ -72,7 +72,10 @@ pub(super) struct Shedding {
 
 impl Stream {
     pub(super) fn plan(&self, format: &VideoFormat, passthrough: bool) -> Vec<Rung> {
-        ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough, self.setup.encoders.smallest)
+        // A source rung of another coding is a choice for some players: beside it the whole ladder is made for all of them.
+        let source = self.tracks.iter().find(|t| t.role == Role::Source).and_then(|t| t.format().coding());
+        let enough = source.unwrap_or(format.coding()) == Coding::H264;
+        ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough && enough, self.setup.encoders.smallest)
     }
 
     /// The codec process is gone; `unable`: because it cannot encode.

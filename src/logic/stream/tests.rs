@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use proptest::prelude::*;
 
 mod captions;
+mod codings;
 mod cues;
 mod paused;
 mod pictures;

@@ -163,9 +163,13 @@ fn format(o: &Observed, video: &Video) -> Vec<Finding> {
     }
     if picture.coding != Coding::H264 {
         let name = format!("{} {}", picture.coding.as_str(), picture.profile_name().unwrap_or("of an unknown profile"));
-        let text = format!("{name} is not played by every browser: H.264 is; {}", instead(o));
-        let severity = if o.can_encode { Severity::Notice } else { Severity::Bad };
-        out.push(finding(Code::NotPlayableProfile, severity, text).set(CODEC));
+        if o.decided && o.passthrough {
+            out.push(finding(Code::NotPlayableProfile, Severity::Ok, format!("{name}, passed through beside H.264")));
+        } else {
+            let text = format!("{name} is not played by every browser: H.264 is; {}", instead(o));
+            let severity = if o.can_encode { Severity::Notice } else { Severity::Bad };
+            out.push(finding(Code::NotPlayableProfile, severity, text).set(CODEC));
+        }
     }
     let level = format!("{}.{}", picture.level / 10, picture.level % 10);
     let name = format!("H.264 {} {level}", picture.profile_name().unwrap_or("of an unknown profile"));

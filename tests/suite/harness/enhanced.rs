@@ -42,7 +42,7 @@ fn encoder(coding: Coding, gop: u32) -> String {
         Coding::Hevc => format!(
             "-c:v libx265 -preset ultrafast -x265-params log-level=error:keyint={gop}:min-keyint={gop}:scenecut=0:open-gop=0:bframes=2 -tag:v hvc1"
         ),
-        Coding::Av1 => format!("-c:v libaom-av1 -usage realtime -cpu-used 8 -g {gop} -keyint_min {gop}"),
+        Coding::Av1 => format!("-c:v libaom-av1 -usage realtime -cpu-used 8 -b:v 800k -g {gop} -keyint_min {gop}"),
     }
 }
 
@@ -95,8 +95,14 @@ impl Enhanced {
         }
     }
 
+    /// All of a clip, pictures and sound.
+    pub fn of_clip(clip: &Clip, coding: Coding) -> Vec<Message> {
+        let pictures = Self::of(clip, coding);
+        [pictures.messages(), audio(clip, pictures.units[0].pts)].concat()
+    }
+
     /// The bodies of video messages (Enhanced RTMP v2, ExVideoTagHeader), the configuration first.
-    pub fn messages(&self) -> Vec<Message> {
+    fn messages(&self) -> Vec<Message> {
         let start = [&[0x90], &self.fourcc()[..], &self.record].concat();
         let frame = |u: &Unit| {
             let composition = u.pts - u.dts;
@@ -114,16 +120,17 @@ impl Enhanced {
     }
 }
 
-/// The audio messages of a clip, as ffmpeg writes them into an FLV file.
-pub fn audio(clip: &Clip) -> Vec<Message> {
-    let file = std::fs::read(Clip { video: false, ..*clip }.file()).unwrap();
+/// The audio messages of a clip, as ffmpeg writes them into an FLV file, for pictures of which the first is shown at `start`, milliseconds.
+fn audio(clip: &Clip, start: i64) -> Vec<Message> {
+    let start = u32::try_from(start).unwrap();
+    let file = std::fs::read(Clip { video: false, more: "", ..*clip }.file()).unwrap();
     let mut out = Vec::new();
     let mut rest = &file[13..];
     while rest.len() > 15 {
         let size = usize::from(rest[1]) << 16 | usize::from(rest[2]) << 8 | usize::from(rest[3]);
         let time = u32::from_be_bytes([rest[7], rest[4], rest[5], rest[6]]);
         if rest[0] == AUDIO {
-            out.push((time, AUDIO, rest[11..11 + size].to_vec()));
+            out.push((time + start, AUDIO, rest[11..11 + size].to_vec()));
         }
         rest = &rest[11 + size + 4..];
     }
@@ -192,7 +199,7 @@ fn push(address: &str, key: &str, messages: &[Message]) -> Result<(), String> {
     match io.write_all(&to.goodbye(key)) {
         Ok(()) => {
             let said = listener.join().unwrap();
-            if said.contains("NetStream.Publish.Rejected") || said.contains("error") { Err(said) } else { Ok(()) }
+            if said.contains("Rejected") { Err(said) } else { Ok(()) }
         }
         Err(_) => Err(listener.join().unwrap()),
     }

@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    fn index(&self) -> &str {
+    pub(super) fn index(&self) -> &str {
         &self.manifests[&ObjectKey::parse("live/local/demo/index.m3u8").unwrap()]
     }
 }
