@@ -63,19 +63,49 @@ pub enum Verb {
         #[arg(long)]
         seconds: Option<u64>,
     },
-    /// Print the line for the keys file that lets a stream key publish.
-    Key {
-        /// Stream id.
-        stream: String,
-        /// The key; read from standard input when it is not given, so that it does not stand in the shell's history.
-        key: Option<String>,
-    },
+    /// Print the line for the keys file that lets a stream key publish; sign stream keys.
+    Key(KeyArguments),
     /// What the bucket must be for playback, recordings and copies in another region.
     #[command(subcommand)]
     Bucket(BucketVerb),
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchVerb),
+}
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
+pub struct KeyArguments {
+    /// Stream id.
+    #[arg(required = true)]
+    pub stream: Option<String>,
+    /// The key; read from standard input when it is not given, so that it does not stand in the shell's history.
+    pub key: Option<String>,
+    #[command(subcommand)]
+    pub verb: Option<KeyVerb>,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum KeyVerb {
+    /// Print a signed stream key, and what SRT must be encrypted with.
+    Sign {
+        /// Stream id.
+        stream: String,
+        /// For how long it is good: 90m, 2h, 7d, or seconds.
+        #[arg(long, value_name = "TIME")]
+        expires: String,
+        /// Which signing key.
+        #[arg(long, value_name = "ID")]
+        id: String,
+        /// File of signing keys [one key, from WEIR_SIGNING_KEY].
+        #[arg(long, value_name = "FILE")]
+        keys: Option<PathBuf>,
+    },
+    /// Print an entry for the file of signing keys, with a new key.
+    Hmac {
+        /// Its id.
+        id: String,
+    },
 }
 
 #[derive(Debug, Subcommand)]
@@ -128,6 +158,9 @@ pub struct Settings {
     /// RTMP listener [127.0.0.1:1935].
     #[arg(long, value_name = "ADDR")]
     rtmp: Option<String>,
+    /// RTMPS listener; needs tls.certificate and tls.key [none].
+    #[arg(long, value_name = "ADDR")]
+    rtmps: Option<String>,
     /// Playback, probes, read-only facts [127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -174,6 +207,7 @@ impl Settings {
     pub fn flags(&self) -> Result<Vec<Setting>, String> {
         let named = [
             ("rtmp", &self.rtmp),
+            ("rtmps", &self.rtmps),
             ("http", &self.http),
             ("admin", &self.admin),
             ("store", &self.store),

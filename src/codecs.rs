@@ -9,7 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::link::host::{Host, Seat};
 use crate::link::process::{Error, Spawner};
-use crate::logic::placement::{self, Device};
+use crate::logic::placement::{self, Choice, ClassSetting, Device};
+use crate::logic::recipe::Class;
 
 /// A device on which a process failed is taken last for so long. The watcher tells of a lost one within its interval and deadline (4 s by default), which
 /// is later than a stream's second try; a process that failed for reasons of its own moves streams for no longer.
@@ -24,6 +25,8 @@ pub struct Settings {
     pub streams_per_codec: usize,
     /// The GPUs. None: the processes use whatever this machine has.
     pub devices: Vec<Device>,
+    /// How much work NVENC puts into pictures.
+    pub class: ClassSetting,
 }
 
 /// The pool. Cheap to clone.
@@ -37,6 +40,7 @@ struct Shared {
     spawner: Spawner,
     warm: usize,
     room: usize,
+    class: ClassSetting,
     slots: Mutex<Vec<Slot>>,
     /// Refills one at a time: processes that start together load the same plugins from the same disk, and open the same device.
     filling: tokio::sync::Mutex<()>,
@@ -50,7 +54,7 @@ struct Slot {
     device: Device,
     /// When a process on it last failed.
     failed: Option<Instant>,
-    /// Macroblocks per second.
+    /// In the unit of [`placement::cost`].
     placed: u64,
     ready: VecDeque<(Instant, Arc<Host>)>,
     /// Processes with streams, which may have room for another.
@@ -58,7 +62,7 @@ struct Slot {
 }
 
 /// The pool as metrics see it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Store {
     /// Processes that stand ready.
     pub ready: usize,
@@ -68,6 +72,19 @@ pub struct Store {
     pub hits: u64,
     /// Streams that waited for one to start.
     pub misses: u64,
+    /// The GPUs.
+    pub devices: Vec<Placed>,
+}
+
+/// What streams take of one GPU's encoders, in the unit of [`placement::cost`].
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Placed {
+    /// Its UUID.
+    pub device: String,
+    /// All streams on it together.
+    pub taken: u64,
+    /// What they may take, where that is known.
+    pub budget: Option<u64>,
 }
 
 impl Codecs {
@@ -75,7 +92,7 @@ impl Codecs {
     pub fn new(spawner: Spawner, settings: Settings) -> Self {
         let mut devices = settings.devices;
         if devices.is_empty() {
-            devices.push(Device { name: String::new(), engines: 1, usable: true, doubted: false });
+            devices.push(Device { name: String::new(), engines: 1, budget: None, usable: true, doubted: false });
         }
         let slot = |device| Slot { device, failed: None, placed: 0, ready: VecDeque::new(), shared: Vec::new() };
         Self {
@@ -83,6 +100,7 @@ impl Codecs {
                 spawner,
                 warm: settings.warm,
                 room: settings.streams_per_codec,
+                class: settings.class,
                 slots: Mutex::new(devices.into_iter().map(slot).collect()),
                 filling: tokio::sync::Mutex::new(()),
                 hits: AtomicU64::new(0),
@@ -100,6 +118,8 @@ impl Codecs {
         for slot in &mut *self.slots() {
             if let Some(now) = devices.iter().find(|d| d.name == slot.device.name) {
                 slot.device.usable = now.usable;
+                // Without a reading nothing is known, and what a device can do does not change.
+                slot.device.budget = now.budget.or(slot.device.budget);
                 if !now.usable {
                     slot.ready.clear();
                 }
@@ -138,26 +158,29 @@ impl Codecs {
         Some((index, slots[index].name()))
     }
 
-    /// A place for a stream that asks `load` macroblocks per second of its encoders: in a process that has room, in a ready one, or in a new one.
+    /// A place for a stream that asks `load` macroblocks per second of its encoders: in a process that has room, in a ready one, or in a new one. `kept`:
+    /// the class that its session had so far.
     ///
     /// # Errors
     /// [`Error`] when no process can be started. It is not tried again here: who waits for it does that.
-    pub async fn take(&self, load: u64) -> Result<Place, Error> {
-        let (index, device, seat) = {
+    pub async fn take(&self, load: u64, kept: Option<Class>) -> Result<Place, Error> {
+        let (index, device, seat, choice, cost) = {
             let mut slots = self.slots();
             let devices: Vec<Device> = slots.iter().map(Slot::judged).collect();
             let placed: Vec<u64> = slots.iter().map(|s| s.placed).collect();
             let index = placement::choose(&devices, &placed).ok_or(Error::NoDevice)?;
             let slot = &mut slots[index];
-            slot.placed = slot.placed.saturating_add(load);
-            (index, slot.name(), slot.sit())
+            let choice = placement::choose_class(self.shared.class, kept, load, &slot.device, slot.placed);
+            let cost = placement::cost(choice.class, load);
+            slot.placed = slot.placed.saturating_add(cost);
+            (index, slot.name(), slot.sit(), choice, cost)
         };
         // From here on: whatever fails gives the work back.
-        let lease = Lease { pool: self.clone(), index, load };
+        let lease = Lease { pool: self.clone(), index, cost };
         self.fill();
         if let Some(seat) = seat {
             self.shared.hits.fetch_add(1, Ordering::Relaxed);
-            return Ok(Place { seat, lease });
+            return Ok(Place { seat, lease, choice });
         }
         self.shared.misses.fetch_add(1, Ordering::Relaxed);
         let process = self.shared.spawner.spawn(device).await.inspect_err(|_| self.failed(index))?;
@@ -166,7 +189,7 @@ impl Codecs {
         if let Some(slot) = self.slots().get_mut(index) {
             slot.shared.push(Arc::downgrade(&host));
         }
-        Ok(Place { seat, lease })
+        Ok(Place { seat, lease, choice })
     }
 
     /// A process on this device failed, or none could be started.
@@ -185,6 +208,7 @@ impl Codecs {
             oldest: ready().map(|(since, _)| since.elapsed()).max().unwrap_or_default(),
             hits: self.shared.hits.load(Ordering::Relaxed),
             misses: self.shared.misses.load(Ordering::Relaxed),
+            devices: slots.iter().filter(|s| !s.device.name.is_empty()).map(Slot::taken).collect(),
         }
     }
 }
@@ -192,6 +216,10 @@ impl Codecs {
 impl Slot {
     fn judged(&self) -> Device {
         Device { doubted: self.failed.is_some_and(|at| at.elapsed() < DOUBT), ..self.device.clone() }
+    }
+
+    fn taken(&self) -> Placed {
+        Placed { device: self.device.name.clone(), taken: self.placed, budget: self.device.budget }
     }
 
     /// By what a process is told of its device.
@@ -222,13 +250,13 @@ impl Slot {
 struct Lease {
     pool: Codecs,
     index: usize,
-    load: u64,
+    cost: u64,
 }
 
 impl Drop for Lease {
     fn drop(&mut self) {
         if let Some(slot) = self.pool.slots().get_mut(self.index) {
-            slot.placed = slot.placed.saturating_sub(self.load);
+            slot.placed = slot.placed.saturating_sub(self.cost);
         }
     }
 }
@@ -238,9 +266,15 @@ impl Drop for Lease {
 pub struct Place {
     seat: Seat,
     lease: Lease,
+    choice: Choice,
 }
 
 impl Place {
+    /// The class that was planned with, of NVENC.
+    pub fn choice(&self) -> Choice {
+        self.choice
+    }
+
     /// The process cannot be trusted any more: ends it now, for its other streams too.
     pub fn kill(self) {
         self.lease.pool.failed(self.lease.index);

@@ -1,17 +1,24 @@
 //! One typed configuration: defaults < file < `WEIR_*` environment < flags. An unknown key is an error that names the nearest known one.
 
+use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
+use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
 
+use crate::ingest::auth::{BanSettings, WebhookSettings};
 use crate::ingest::rtmp::Limits;
+use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
 use crate::logic::model::{Coding, Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
-use crate::logic::recipe::{Class, DEFAULT_LADDER};
+use crate::logic::placement::ClassSetting;
+use crate::logic::recipe::DEFAULT_LADDER;
+use crate::logic::thumbnail;
 use crate::logic::timeline::LongGop;
 use crate::store::Endpoint;
 
@@ -26,6 +33,11 @@ pub struct Config {
     pub version: u32,
     /// RTMP listener. Default `127.0.0.1:1935`.
     pub rtmp: SocketAddr,
+    /// RTMPS listener. Empty, the default: none.
+    pub rtmps: String,
+    /// Load balancers in front of both: whoever comes from these networks must begin with a PROXY header of version 2, and nobody else may.
+    /// Default none.
+    pub proxy_protocol_from: Vec<IpNet>,
     /// Playback, probes, read-only facts. Default `127.0.0.1:8080`.
     pub http: SocketAddr,
     /// Control. Default `127.0.0.1:8081`.
@@ -42,7 +54,9 @@ pub struct Config {
     pub encoder: EncoderChoice,
     /// Name of a built-in ladder (`default`; `none` passes the source through and encodes nothing), or a file.
     pub ladder: String,
-    /// File with hashed stream keys. Empty: none, then `open` must be set.
+    /// Files of further ladders, which a key may ask for by the file's name without `.toml`. Default none.
+    pub ladders: Vec<PathBuf>,
+    /// File with hashed stream keys. Empty: none; then there must be signed keys, a webhook, or `open`.
     pub keys: String,
     /// `no`, `loopback` or `anywhere`: the stream key is the stream id. Default `no`.
     pub open: Open,
@@ -90,6 +104,16 @@ pub struct Config {
     /// What becomes of live sessions when the worker is told to stop: `hand-over` leaves their playlists open for another worker, `end` ends them,
     /// `auto` hands over where the store is a bucket. Default `auto`.
     pub on_drain: OnDrain,
+    /// Where publishers whose encoders know how are asked to go then: `rtmp://HOST[:PORT]/live` or `rtmps://`. Empty: to come again where they are.
+    pub move_to: String,
+    /// Certificate of the RTMPS listener.
+    pub tls: TlsSettings,
+    /// Signed stream keys.
+    pub signed: SignedSettings,
+    /// The control plane that is asked who may publish.
+    pub webhook: WebhookSettings,
+    /// Who guesses stream keys.
+    pub bans: BanSettings,
     /// Objects on disk until they are durable.
     pub spool: SpoolSettings,
     /// The clip of a pause.
@@ -100,6 +124,8 @@ pub struct Config {
     pub nvidia: Nvidia,
     /// How loud the audio is made.
     pub loudness: LoudnessSettings,
+    /// Small pictures of each stream.
+    pub thumbnail: ThumbnailSettings,
     /// Codec processes.
     pub codec: Codec,
     /// How the GPUs are watched.
@@ -108,6 +134,24 @@ pub struct Config {
     pub limits: Limits,
     /// CDNs and regions, each with the address of its folder, in the order in which players try them.
     pub pathway: Vec<Pathway>,
+}
+
+/// Certificate of the RTMPS listener: PEM files, looked at every five seconds.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TlsSettings {
+    /// The chain, the server's own certificate first.
+    pub certificate: PathBuf,
+    /// Its key.
+    pub key: PathBuf,
+}
+
+/// Signed stream keys.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct SignedSettings {
+    /// File of signing keys. Empty: no key is taken for signed.
+    pub keys: String,
 }
 
 /// The spool's settings.
@@ -176,8 +220,8 @@ pub struct Software {
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct Nvidia {
-    /// `dense`, `normal` or `premium`: how much work is put into a picture. Default `dense`.
-    pub class: Class,
+    /// `auto`, `dense`, `normal` or `premium`: how much work is put into a picture. Default `dense`.
+    pub class: ClassSetting,
     /// Sources that the GPU cannot decode (interlaced, 10-bit, 4:2:2) are decoded on the CPU, not refused. Default no.
     pub allow_cpu_decode: bool,
     /// Files and folders that codec processes may read and write besides those that the driver usually needs. Default none.
@@ -196,6 +240,35 @@ impl LoudnessSettings {
     /// In centi-LUFS.
     pub fn target(self) -> Option<i32> {
         (self.target_lufs != 0).then_some(self.target_lufs.saturating_mul(100))
+    }
+}
+
+/// Small pictures of each stream, for previews and for whoever watches over what is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ThumbnailSettings {
+    /// Seconds of media from one to the next, up to 3600. Default 4. 0: none.
+    pub every: u32,
+    /// The picture's short side, luma samples, 64 to 720. Default 180.
+    pub short_side: u32,
+    /// Of the JPEG, 1 to 90, on libjpeg's scale. Default 75.
+    pub quality: u8,
+    /// Seconds for which each is kept under its own time, up to 3600. Default 300. 0: only the latest is there.
+    pub keep: u32,
+}
+
+impl Default for ThumbnailSettings {
+    fn default() -> Self {
+        Self { every: 4, short_side: 180, quality: 75, keep: 300 }
+    }
+}
+
+impl ThumbnailSettings {
+    /// As sessions take them.
+    pub fn settings(self) -> thumbnail::Settings {
+        let seconds = |s: u32| Duration::from_secs(s.into());
+        let Self { every, short_side, quality, keep } = self;
+        thumbnail::Settings { every: seconds(every), short_side, quality, keep: seconds(keep) }
     }
 }
 
@@ -306,6 +379,8 @@ impl Default for Config {
         Self {
             version: VERSION,
             rtmp: local(1935),
+            rtmps: String::new(),
+            proxy_protocol_from: Vec::new(),
             http: local(8080),
             admin: local(8081),
             store: "folder:weir-store".into(),
@@ -314,6 +389,7 @@ impl Default for Config {
             unfenced_store: false,
             encoder: EncoderChoice::Auto,
             ladder: "default".into(),
+            ladders: Vec::new(),
             keys: String::new(),
             open: Open::No,
             region: "local".parse().expect("a lawful name"),
@@ -337,11 +413,17 @@ impl Default for Config {
             max_streams: 64,
             drain: 5,
             on_drain: OnDrain::Auto,
+            move_to: String::new(),
+            tls: TlsSettings::default(),
+            signed: SignedSettings::default(),
+            webhook: WebhookSettings::default(),
+            bans: BanSettings::default(),
             spool: SpoolSettings::default(),
             slate: SlateSettings::default(),
             software: Software::default(),
             nvidia: Nvidia::default(),
             loudness: LoudnessSettings::default(),
+            thumbnail: ThumbnailSettings::default(),
             codec: Codec::default(),
             gpu: Gpu::default(),
             limits: Limits::default(),
@@ -509,7 +591,7 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Set
         .filter_map(|(name, text)| {
             let key = name.strip_prefix("WEIR_")?.to_ascii_lowercase().replace("__", ".");
             // The names of our build and test variables.
-            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "pass_environment"))
+            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "signing_key" | "pass_environment"))
                 .then_some(Setting { origin: name, key, text })
         })
         .collect()
@@ -552,6 +634,10 @@ impl Config {
         range("codec.start_deadline", self.codec.start_deadline, 1, 300)?;
         range("codec.output_deadline", self.codec.output_deadline, 3, 60)?;
         range("codec.streams_per_codec", self.codec.streams_per_codec, 1, 64)?;
+        range("thumbnail.every", self.thumbnail.every, 0, 3600)?;
+        range("thumbnail.short_side", self.thumbnail.short_side, 64, 720)?;
+        range("thumbnail.quality", self.thumbnail.quality.into(), 1, 90)?;
+        range("thumbnail.keep", self.thumbnail.keep, 0, 3600)?;
         range("gpu.interval_ms", self.gpu.interval_ms, 100, 60_000)?;
         range("gpu.reading_deadline_ms", self.gpu.reading_deadline_ms, 100, 60_000)?;
         range("gpu.probe_deadline_ms", self.gpu.probe_deadline_ms, 100, 600_000)?;
@@ -559,7 +645,33 @@ impl Config {
         if target != 0 && !(-24..=-14).contains(&target) {
             return Err(Error::Value(format!("loudness.target_lufs is {target}, must be 0 or -24 to -14")));
         }
+        let known = ["rtmp://", "rtmps://"].iter().any(|scheme| self.move_to.starts_with(scheme));
+        if !self.move_to.is_empty() && !known {
+            return Err(Error::Value(format!("move_to is {:?}: write rtmp://HOST/live or rtmps://HOST/live", self.move_to)));
+        }
+        self.rtmps()?;
+        self.webhook.check().map_err(Error::Value)?;
+        self.bans.check().map_err(Error::Value)?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
+    }
+
+    /// The RTMPS listener and its certificate, where there is one.
+    ///
+    /// # Errors
+    /// No address, or an address without certificate and key.
+    pub fn rtmps(&self) -> Result<Option<(SocketAddr, tls::Files)>, Error> {
+        if self.rtmps.is_empty() {
+            return Ok(None);
+        }
+        let address = self
+            .rtmps
+            .parse()
+            .map_err(|_| Error::Value(format!("rtmps is {:?}, must be ADDRESS:PORT or empty", self.rtmps)))?;
+        let TlsSettings { certificate, key } = &self.tls;
+        if certificate.as_os_str().is_empty() || key.as_os_str().is_empty() {
+            return Err(Error::Value("rtmps needs tls.certificate and tls.key".into()));
+        }
+        Ok(Some((address, tls::Files { certificate: certificate.clone(), key: key.clone() })))
     }
 
     /// The S3 server, if it is not Amazon's.
@@ -585,12 +697,20 @@ impl Config {
     /// # Errors
     /// [`Error::Value`].
     pub fn check_publishers(&self) -> Result<(), Error> {
-        let loopback = [self.rtmp, self.http, self.admin].iter().all(|a| a.ip().is_loopback());
-        match (self.open, self.keys.is_empty()) {
+        let rtmps = self.rtmps()?.map(|(address, _)| address);
+        let loopback = [self.rtmp, self.http, self.admin].into_iter().chain(rtmps).all(|a| a.ip().is_loopback());
+        // `keys` beside `open` has always been left alone; who sets up more than that means it.
+        let asked = !self.signed.keys.is_empty() || !self.webhook.url.is_empty();
+        match (self.open, self.keys.is_empty() && !asked) {
             (Open::Loopback, _) if !loopback => Err(Error::Value(
                 "--open lets anybody publish and a listener is not on loopback: write --open=anywhere if that is meant".into(),
             )),
-            (Open::No, true) => Err(Error::Value("nobody could publish: give --keys FILE, or --open".into())),
+            (Open::Loopback | Open::Anywhere, _) if asked => {
+                Err(Error::Value("--open lets anybody publish: signed.keys and webhook.url would not be looked at".into()))
+            }
+            (Open::No, true) => {
+                Err(Error::Value("nobody could publish: give --keys FILE, signed.keys or webhook.url, or --open".into()))
+            }
             _ => Ok(()),
         }
     }
@@ -600,13 +720,40 @@ impl Config {
     /// # Errors
     /// [`Error`] for an unknown name or a broken file.
     pub fn load_ladder(&self) -> Result<Option<Ladder>, Error> {
-        let text = match self.ladder.as_str() {
-            "none" => return Ok(None),
-            "default" => DEFAULT_LADDER.to_owned(),
-            file => std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.into(), source })?,
-        };
-        toml::from_str(&text).map(Some).map_err(|e| Error::Syntax { file: self.ladder.clone().into(), source: Box::new(e) })
+        match self.ladder.as_str() {
+            "none" => Ok(None),
+            "default" => parse_ladder(DEFAULT_LADDER, Path::new("default")).map(Some),
+            file => read_ladder(Path::new(file)).map(Some),
+        }
     }
+
+    /// The ladders that a key may ask for, by their names; `None` encodes nothing.
+    ///
+    /// # Errors
+    /// [`Error`] for a broken file, or two of one name.
+    pub fn load_named_ladders(&self) -> Result<Ladders, Error> {
+        let default = parse_ladder(DEFAULT_LADDER, Path::new("default"))?;
+        let mut ladders = Ladders::from([("none".to_owned(), None), ("default".to_owned(), Some(default))]);
+        for file in &self.ladders {
+            let name = file.file_stem().map(|stem| stem.to_string_lossy().into_owned()).unwrap_or_default();
+            if ladders.insert(name.clone(), Some(read_ladder(file)?)).is_some() {
+                return Err(Error::Value(format!("ladders: {}: there is a ladder {name} already", file.display())));
+            }
+        }
+        Ok(ladders)
+    }
+}
+
+/// Ladders by their names; `None` encodes nothing.
+pub type Ladders = BTreeMap<String, Option<Ladder>>;
+
+fn read_ladder(file: &Path) -> Result<Ladder, Error> {
+    let text = std::fs::read_to_string(file).map_err(|source| Error::Read { file: file.to_owned(), source })?;
+    parse_ladder(&text, file)
+}
+
+fn parse_ladder(text: &str, file: &Path) -> Result<Ladder, Error> {
+    toml::from_str(text).map_err(|e| Error::Syntax { file: file.to_owned(), source: Box::new(e) })
 }
 
 #[cfg(test)]
@@ -645,6 +792,18 @@ mod tests {
     }
 
     #[test]
+    fn thumbnails_are_small_and_not_kept_for_ever() {
+        let read = |key: &str, text: &str| merge(None, &[], &[open(), set(key, text)]);
+        assert!(read("thumbnail.every", "0").unwrap().thumbnail.settings().every.is_zero());
+        assert_eq!(read("thumbnail.keep", "0").unwrap().thumbnail.settings().every, Duration::from_secs(4));
+        for (key, text) in [("every", "3601"), ("short_side", "63"), ("short_side", "721"), ("quality", "91"), ("keep", "3601")]
+        {
+            let said = read(&format!("thumbnail.{key}"), text).unwrap_err().to_string();
+            assert!(said.contains(&format!("thumbnail.{key} is {text}, must be")), "{said}");
+        }
+    }
+
+    #[test]
     fn an_unknown_key_names_the_nearest() {
         let e = merge(Some((Path::new("f.toml"), "reconect_grace = 3")), &[], &[open()]).unwrap_err().to_string();
         assert_eq!(e, "f.toml: unknown setting \"reconect_grace\", did you mean \"reconnect_grace\"?");
@@ -678,6 +837,56 @@ mod tests {
         assert!(check(&[set("open", "anywhere"), wide]).is_ok());
         assert!(check(&[open(), set("rtmp", "[::1]:1935")]).is_ok());
         assert!(check(&[]).unwrap_err().to_string().contains("--keys"));
+    }
+
+    #[test]
+    fn rtmps_needs_an_address_and_a_pair() {
+        let read = |flags: &[Setting]| merge(None, &[], &[&[open()], flags].concat());
+        let pair = [set("tls.certificate", "c.pem"), set("tls.key", "k.pem")];
+        assert_eq!(read(&pair).unwrap().rtmps().unwrap(), None);
+        let asked = [&pair[..], &[set("rtmps", "[::1]:1936")]].concat();
+        let (address, files) = read(&asked).unwrap().rtmps().unwrap().unwrap();
+        assert_eq!((address.to_string().as_str(), files.key.to_str()), ("[::1]:1936", Some("k.pem")));
+        let wide = read(&[&pair[..], &[set("rtmps", "0.0.0.0:1936")]].concat()).unwrap();
+        assert!(wide.check_publishers().unwrap_err().to_string().contains("--open=anywhere"));
+        let refused = |flags: &[Setting]| read(flags).unwrap_err().to_string();
+        assert!(refused(&[set("rtmps", "127.0.0.1:1936")]).contains("tls.certificate"));
+        assert!(refused(&[&pair[..], &[set("rtmps", "1936")]].concat()).contains("ADDRESS:PORT"));
+    }
+
+    #[test]
+    fn load_balancers_are_networks_and_a_move_goes_to_a_server() {
+        let read = |key: &str, text: &str| merge(None, &[], &[open(), set(key, text)]);
+        let networks = read("proxy_protocol_from", r#"["10.0.0.0/8", "fd00::/8"]"#).unwrap().proxy_protocol_from;
+        assert!(networks[1].contains(&"fd00::1".parse::<std::net::IpAddr>().unwrap()));
+        assert!(read("proxy_protocol_from", r#"["10.0.0.0/33"]"#).is_err());
+        assert!(read("move_to", "rtmps://b.example/live").is_ok());
+        assert!(read("move_to", "b.example").unwrap_err().to_string().contains("rtmps://HOST/live"));
+    }
+
+    #[test]
+    fn somebody_may_publish_by_each_way_and_by_none_beside_open() {
+        let check = |flags: &[Setting]| merge(None, &[], flags).unwrap().check_publishers();
+        for (key, text) in [("keys", "f"), ("signed.keys", "f"), ("webhook.url", "https://a.example/")] {
+            assert!(check(&[set(key, text)]).is_ok(), "{key}");
+            assert_eq!(check(&[set(key, text), open()]).is_ok(), key == "keys", "{key}");
+        }
+        let bans = |text: &str| merge(None, &[], &[set("bans.exempt", text)]).map(|c| c.bans.exempt.len());
+        assert_eq!(bans("['10.0.0.0/8', '2001:db8::/32']").unwrap(), 2);
+        assert!(bans("['10.0.0.0/33']").is_err());
+        assert!(merge(None, &[], &[set("webhook.deadline_ms", "1")]).is_err());
+    }
+
+    #[test]
+    fn ladders_are_known_by_the_names_of_their_files() {
+        let folder = tempfile::tempdir().unwrap();
+        let (sport, again) = (folder.path().join("sport.toml"), folder.path().join("default.toml"));
+        std::fs::write(&sport, DEFAULT_LADDER).unwrap();
+        std::fs::write(&again, DEFAULT_LADDER).unwrap();
+        let named = |files: Vec<PathBuf>| Config { ladders: files, ..Config::default() }.load_named_ladders();
+        let names: Vec<String> = named(vec![sport]).unwrap().into_keys().collect();
+        assert_eq!(names, ["default", "none", "sport"]);
+        assert!(named(vec![again]).unwrap_err().to_string().contains("there is a ladder default already"));
     }
 
     #[test]

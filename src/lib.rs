@@ -15,6 +15,8 @@ pub mod clock;
 pub mod cmaf;
 pub mod codecs;
 pub mod config;
+#[cfg(any(test, fuzzing))]
+pub mod fuzzing;
 pub mod gpu;
 pub mod ingest;
 pub mod janitor;

@@ -50,6 +50,11 @@ impl Fatal {
 fn start_logging(level: &str) {
     use tracing_subscriber::EnvFilter;
     let filter = EnvFilter::try_from_env("WEIR_LOG").unwrap_or_else(|_| EnvFilter::new(level));
+    // mpeg2ts-reader warns of each broken packet. What is wrong in a stream is counted, and said once.
+    let filter = match "mpeg2ts_reader=off".parse() {
+        Ok(quiet) => filter.add_directive(quiet),
+        Err(_) => filter,
+    };
     // Colours are for people: in a file or a collector their escape codes stand between a field's name and its value.
     let colours = std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|v| v.is_empty());
     // The default timer writes UTC.
@@ -72,7 +77,7 @@ fn main() -> ExitCode {
             driver::watch(options).map_err(|e| Fatal::new(1, e))
         }
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
-        Some(Verb::Key { stream, key }) => run::key(&stream, key),
+        Some(Verb::Key(arguments)) => run::key(arguments),
         Some(Verb::Bench(BenchVerb::Gpu(arguments))) => bench::gpu(&arguments),
         Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),
         None => {

@@ -14,13 +14,15 @@ use tokio_util::sync::CancellationToken;
 use weir::backfill::backfill;
 use weir::clock::Clock;
 use weir::codecs::{self, Codecs};
-use weir::config::{self, Config, OnPause, Open, SpoolFull};
+use weir::config::{self, Config, Ladders, OnPause, Open, SpoolFull};
 use weir::gpu;
+use weir::ingest::tls::Tls;
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::Encoder;
-use weir::logic::model::Replicate;
+use weir::logic::ladder::Ladder;
+use weir::logic::model::{Coding, KeyId, Replicate};
 use weir::logic::placement;
 use weir::logic::slate::Clip;
 use weir::push;
@@ -33,7 +35,7 @@ use weir::spool::Spool;
 use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
 
-use crate::cli::Settings;
+use crate::cli::{KeyArguments, KeyVerb, Settings};
 use crate::{Fatal, bucket_verbs, exit, probe};
 
 /// Publishers whose verdict is pending.
@@ -62,14 +64,80 @@ pub fn load_any(settings: &Settings) -> Result<Config, Fatal> {
 pub fn check(settings: &Settings) -> Result<(), Fatal> {
     let config = load(settings)?;
     config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    config.load_named_ladders().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     config.store.parse::<Location>().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     load_keys(&config)?;
+    if let Some(tls) = open_tls(&config)? {
+        let pair = tls.pair();
+        pair.check(weir::clock::wall()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+        println!("rtmps: certificate {pair}");
+    }
     println!("configuration is right");
     Ok(())
 }
 
 /// `weir key`.
-pub fn key(stream: &str, key: Option<String>) -> Result<(), Fatal> {
+pub fn key(arguments: KeyArguments) -> Result<(), Fatal> {
+    match arguments {
+        KeyArguments { verb: Some(KeyVerb::Sign { stream, expires, id, keys }), .. } => {
+            sign(&stream, &expires, &id, keys.as_deref())
+        }
+        KeyArguments { verb: Some(KeyVerb::Hmac { id }), .. } => {
+            let id = id.parse().map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow::Error::new(e)))?;
+            print!("{}", auth::hmac_entry(&id).map_err(|e| Fatal::new(1, anyhow!("no random numbers: {e}")))?);
+            Ok(())
+        }
+        KeyArguments { stream, key, .. } => entry(&stream.unwrap_or_default(), key),
+    }
+}
+
+/// Where `weir key sign` finds the signing key if no file is named: 64 hexadecimal digits. Never an argument, which everybody on the machine can read.
+const SIGNING_KEY: &str = "WEIR_SIGNING_KEY";
+
+/// `weir key sign`: the publishing name on standard output, everything else on the other.
+fn sign(stream: &str, expires: &str, id: &str, keys: Option<&Path>) -> Result<(), Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let stream = stream.parse().map_err(|e| wrong(anyhow::Error::new(e)))?;
+    let id: KeyId = id.parse().map_err(|e| wrong(anyhow::Error::new(e)))?;
+    let seconds = lifetime(expires)
+        .ok_or_else(|| wrong(anyhow!("--expires {expires}: write 90m, 2h, 7d or seconds, up to ten years")))?;
+    let signing = match keys {
+        Some(file) => auth::SigningKeys::read(file).map_err(|e| wrong(e.into()))?,
+        None => {
+            let key =
+                std::env::var(SIGNING_KEY).map_err(|_| wrong(anyhow!("give --keys FILE, or the key in {SIGNING_KEY}")))?;
+            let single = auth::SigningKeys::single(id.clone(), &Secret::new(key));
+            single.ok_or_else(|| wrong(anyhow!("{SIGNING_KEY} must be 64 hexadecimal digits")))?
+        }
+    };
+    let now = u64::try_from(weir::clock::wall().0 / 1000).unwrap_or_default();
+    let ticket = signing.sign(&id, &stream, now.saturating_add(seconds));
+    let ticket = ticket.ok_or_else(|| wrong(anyhow!("there is no signing key {id} in the file")))?;
+    println!("{}", ticket.name.expose());
+    if let Some(passphrase) = &ticket.passphrase {
+        println!("passphrase={}", passphrase.expose());
+    }
+    Ok(())
+}
+
+/// `2h` in seconds; from one second to ten years.
+fn lifetime(text: &str) -> Option<u64> {
+    let (digits, unit) = match text.find(|c: char| !c.is_ascii_digit()) {
+        Some(at) => text.split_at(at),
+        None => (text, "s"),
+    };
+    let unit = match unit {
+        "s" => 1,
+        "m" => 60,
+        "h" => 3600,
+        "d" => 86_400,
+        _ => return None,
+    };
+    digits.parse::<u64>().ok()?.checked_mul(unit).filter(|seconds| (1..=3650 * 86_400).contains(seconds))
+}
+
+/// An entry of the keys file.
+fn entry(stream: &str, key: Option<String>) -> Result<(), Fatal> {
     let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
     let stream = stream.parse().map_err(|e| wrong(anyhow::Error::new(e)))?;
     let key = match key {
@@ -119,10 +187,15 @@ pub fn push(to: &str, size: &str, fps: u32, gop: f64, kbps: u32, seconds: Option
 }
 
 fn load_keys(config: &Config) -> Result<auth::Keys, Fatal> {
-    if config.open != Open::No {
-        return Ok(auth::Keys::Open);
-    }
-    auth::Keys::load(config.keys.as_ref()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))
+    let sources = auth::Sources {
+        open: config.open != Open::No,
+        file: &config.keys,
+        signing: &config.signed.keys,
+        webhook: &config.webhook,
+        bans: &config.bans,
+        worker: (&config.worker, config.region.as_str()),
+    };
+    auth::Keys::load(&sources).map_err(|e| Fatal::new(exit::CONFIGURATION, e))
 }
 
 /// `weir run`.
@@ -130,6 +203,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
     let config = load(settings)?;
     raise_descriptor_limit();
     let ladder = config.load_ladder().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
+    let ladders = config.load_named_ladders().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     let location: Location = config.store.parse().map_err(|e| Fatal::new(exit::CONFIGURATION, anyhow::Error::new(e)))?;
     let keys = Arc::new(load_keys(&config)?);
     let registry = registry_path(&config);
@@ -153,7 +227,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
         gpu: encoder.name == "nvidia",
         device_paths: config.nvidia.paths.clone(),
     };
-    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, options))
+    runtime.block_on(serve(config, location, keys, (ladder, ladders), encoder, watcher, options))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -196,6 +270,14 @@ fn raise_descriptor_limit() {
     }
 }
 
+/// The certificate of the RTMPS listener, if there is one.
+fn open_tls(config: &Config) -> Result<Option<Arc<Tls>>, Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let Some((_, files)) = config.rtmps().map_err(|e| wrong(e.into()))? else { return Ok(None) };
+    let tls = Tls::open(files).context("rtmps").map_err(wrong)?;
+    Ok(Some(Arc::new(tls)))
+}
+
 /// What viewers see in a pause, if not nothing.
 fn open_slate(config: &Config) -> Result<Option<Arc<Clip>>, Fatal> {
     let clip = match (config.on_pause, config.slate.file.as_os_str().is_empty()) {
@@ -235,6 +317,22 @@ async fn watch_replication(config: &Config, location: &Location, clock: Clock) -
     Some(replication)
 }
 
+/// What encoders that ask are told of video: what is decoded here, and what viewers can have as it came.
+fn announced(config: &Config, encoder: &EncoderReport) -> rtmp::Codecs {
+    let cpu = encoder.name == "software" || (encoder.name == "nvidia" && config.nvidia.allow_cpu_decode);
+    let device = encoder.name == "nvidia";
+    let taken = |(coding, name): (Coding, &'static str)| {
+        let decoded = (cpu && encoder.cpu_decoders.has(coding)) || (device && encoder.device_decoders.has(coding));
+        match (decoded, config.passthrough_codecs.contains(&coding)) {
+            (_, true) => Some((name, rtmp::Codecs::FULL)),
+            (true, false) => Some((name, rtmp::Codecs::DECODED)),
+            (false, false) => None,
+        }
+    };
+    let all = [(Coding::H264, "avc1"), (Coding::Hevc, "hvc1"), (Coding::Av1, "av01")];
+    rtmp::Codecs { video: all.into_iter().filter_map(taken).collect(), ..rtmp::Codecs::default() }
+}
+
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
 }
@@ -243,13 +341,22 @@ async fn serve(
     mut config: Config,
     location: Location,
     keys: Arc<auth::Keys>,
-    ladder: Option<weir::logic::ladder::Ladder>,
+    (ladder, ladders): (Option<Ladder>, Ladders),
     encoder: EncoderReport,
     gpu: Option<gpu::Watcher>,
     options: Options,
 ) -> Result<(), Fatal> {
     let clock = Clock::start();
+    let tls = open_tls(&config)?;
     let rtmp_listener = bind("RTMP", config.rtmp).await?;
+    let rtmps_listener = match config.rtmps().map_err(|e| Fatal::new(exit::CONFIGURATION, e))? {
+        Some((address, _)) => {
+            let listener = bind("RTMPS", address).await?;
+            config.rtmps = listener.local_addr().map_err(|e| Fatal::new(exit::PORT, e))?.to_string();
+            Some(listener)
+        }
+        None => None,
+    };
     let http_listener = bind("HTTP", config.http).await?;
     let admin_listener = bind("admin", config.admin).await?;
     for (address, listener) in
@@ -275,6 +382,7 @@ async fn serve(
             let settings = codecs::Settings {
                 warm: config.codec.warm(options.gpu),
                 streams_per_codec: config.codec.streams_per_codec as usize,
+                class: config.nvidia.class,
                 devices: match &gpu {
                     Some(watcher) => seen_devices(&encoder.devices, watcher),
                     None => Vec::new(),
@@ -290,7 +398,7 @@ async fn serve(
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let server =
         rtmp::Server::new(config.limits.clone(), requests, shutdown.clone()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let server = Arc::new(server);
+    let server = Arc::new(server.announcing(announced(&config, &encoder)));
     let context = Context {
         clock,
         spool: spool.clone(),
@@ -300,18 +408,47 @@ async fn serve(
         store,
         codecs,
         encoder: match encoder.name {
-            "nvidia" => Encoder::Nvidia { class: config.nvidia.class, allow_cpu_decode: config.nvidia.allow_cpu_decode },
+            "nvidia" => Encoder::Nvidia {
+                class: config.nvidia.class.fixed().unwrap_or_default(),
+                allow_cpu_decode: config.nvidia.allow_cpu_decode,
+            },
             _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
         },
         decoder_threads: config.software.decoder_threads,
     };
     // Before anybody can see that the worker is ready: from here on a signal means an orderly end.
     let mut signals = Signals::watch().map_err(|e| Fatal::new(1, e))?;
-    tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
+    let hangup = signal(SignalKind::hangup()).map_err(|e| Fatal::new(1, e))?;
+    tokio::spawn(Arc::clone(&keys).follow(hangup));
+    tracing::info!(rtmp = %config.rtmp, rtmps = %config.rtmps, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let worker =
-        Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, gpu, rtmp: server.stats(), unfenced });
-    let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
+    let worker = Worker::new(Parts {
+        config,
+        context,
+        keys,
+        pathways,
+        slate,
+        ladder,
+        ladders,
+        encoder,
+        gpu,
+        rtmp: server.stats(),
+        tls,
+        unfenced,
+    });
+    let mut front = rtmp::Front { tls: None, proxies: worker.config.proxy_protocol_from.clone().into() };
+    let mut serving = vec![tokio::spawn(Arc::clone(&server).serve(rtmp_listener, front.clone()))];
+    if let (Some(listener), Some(tls)) = (rtmps_listener, &worker.tls) {
+        front.tls = Some(Arc::clone(tls));
+        serving.push(tokio::spawn(Arc::clone(&server).serve(listener, front)));
+        tracing::info!("rtmps: certificate {}", tls.pair());
+        let tls = Arc::clone(tls);
+        tokio::spawn(async move {
+            if let Err(error) = tls.follow().await {
+                tracing::error!(%error, "rtmps: a new certificate will not be noticed");
+            }
+        });
+    }
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
     tokio::spawn(Arc::clone(&worker).follow_devices());
@@ -329,7 +466,7 @@ async fn serve(
     tracing::info!("stopping: streams are written to their end");
     shutdown.cancel();
     let drained = worker.drain().await;
-    serving.abort();
+    serving.iter().for_each(tokio::task::JoinHandle::abort);
     if drained {
         tracing::info!("stopped");
         Ok(())

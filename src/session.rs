@@ -23,15 +23,17 @@ use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::pace::Reading;
-use crate::logic::placement;
-use crate::logic::stream::{Output, Past, Setup, Status, Stream, WriterName};
+use crate::logic::placement::{self, Choice};
+use crate::logic::recipe;
+use crate::logic::stream::{EncoderClass, Output, Past, Setup, Status, Stream, WriterName};
+use crate::logic::thumbnail;
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::manifests::Manifests;
 use crate::recording;
 use crate::replication::Replication;
 use crate::spool::Spool;
 use crate::store::Store;
-use keeping::{Held, upload, write_manifests};
+use keeping::{Held, put_thumbnail, upload, write_manifests};
 
 /// What the worker asks of a session.
 #[derive(Debug)]
@@ -42,10 +44,21 @@ pub enum Control {
     MayReplace(Claim, oneshot::Sender<bool>),
     /// End at once.
     Stop,
-    /// End at once, because the worker ends; `true`: another worker may go on with the session, its playlists stay open.
-    Drain(bool),
+    /// End soon, because the worker ends.
+    Drain(Drain),
     /// For the status page.
     Status(oneshot::Sender<Status>),
+}
+
+/// How a session ends with its worker.
+#[derive(Debug, Clone)]
+pub struct Drain {
+    /// Another worker may go on with it: its playlists stay open.
+    pub hand_over: bool,
+    /// Where publishers are asked to go; without it, to come again where they are.
+    pub move_to: Option<Arc<str>>,
+    /// How long one that can be asked may stay: until its next key frame, and a new connection. All others are disconnected at once.
+    pub patience: Duration,
 }
 
 /// An accepted publisher.
@@ -57,6 +70,8 @@ pub struct Publisher {
     pub packets: mpsc::Receiver<Packet>,
     /// What else its connection and the session tell each other.
     pub line: Arc<Line>,
+    /// The highest bitrate that its key allows, kbit/s.
+    pub max_kbps: Option<u32>,
 }
 
 /// Who wants to publish.
@@ -102,6 +117,8 @@ pub struct Opening {
     pub setup: Box<dyn FnOnce(SessionId, WriterName, Past) -> Setup + Send>,
     /// Delete what earlier sessions left, so long after this one began.
     pub clear_after: Option<Duration>,
+    /// Likewise their thumbnails, which no recording keeps.
+    pub clear_thumbnails_after: Option<Duration>,
 }
 
 impl std::fmt::Debug for Opening {
@@ -121,6 +138,8 @@ struct Shell {
     /// Messages for a codec process that is being started.
     starting: bool,
     queued: VecDeque<(ToCodec, Bytes)>,
+    /// With how much work NVENC encodes the session, once it does, and why.
+    class: Option<Choice>,
     manifests: Arc<Mutex<Manifests>>,
     /// Objects that are not durable.
     held: BTreeMap<u64, Held>,
@@ -129,6 +148,8 @@ struct Shell {
     /// The spool had no room for the last object.
     spool_full: bool,
     refused: bool,
+    /// The publisher was asked to go elsewhere, and has until then; whether the session is handed over.
+    leaving: Option<(Duration, bool)>,
 }
 
 /// Takes the stream and runs its session to the end.
@@ -149,8 +170,15 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
         let prefixes = Keys::stream_segments(region, stream);
         tokio::spawn(clear_earlier(context.clone(), prefixes, session.clone(), after));
     }
+    let max_kbps = publisher.max_kbps;
+    if let Some(after) = opening.clear_thumbnails_after {
+        let prefix = Keys::thumbnails(&opening.who.region, &opening.who.stream);
+        // Named before this session has made one.
+        tokio::spawn(clear_thumbnails(context.clone(), prefix, context.clock.now().wall, after));
+    }
     let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
     let now = shell.now();
+    shell.stream.allow(max_kbps);
     shell.stream.began(now);
     drive(shell, control).await;
 }
@@ -188,6 +216,19 @@ async fn clear_earlier(context: Context, prefixes: Vec<String>, session: Session
     }
 }
 
+/// Thumbnails of workers that died, or ended before their time was up.
+async fn clear_thumbnails(context: Context, prefix: String, before: UnixMillis, hold: Duration) {
+    match context.store.list(&prefix).await {
+        Ok(keys) => {
+            let earlier: Vec<_> = keys.into_iter().filter(|k| thumbnail::date_of(k).is_some_and(|at| at < before)).collect();
+            if !earlier.is_empty() {
+                context.janitor.delete(hold, earlier);
+            }
+        }
+        Err(error) => tracing::warn!(%error, "earlier thumbnails stay"),
+    }
+}
+
 /// Recordings stay (rules.md 17).
 fn is_kept(prefix: &str) -> bool {
     Class::ALL.iter().any(|class| class.kept && prefix.starts_with(&format!("seg/{}/", class.as_str())))
@@ -198,11 +239,12 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     let mut uploads = FuturesUnordered::new();
     let mut manifests = FuturesUnordered::new();
     let mut recordings = FuturesUnordered::new();
+    let mut thumbnails = FuturesUnordered::new();
     let mut starts = FuturesUnordered::new();
     loop {
         while let Some(output) = shell.stream.poll_output() {
             match output {
-                Output::Codec(Command::Start { source, rungs, low_delay }) => {
+                Output::Codec(Command::Start { source, rungs, thumbnail, low_delay }) => {
                     shell.codec = None;
                     shell.queued.clear();
                     shell.starting = true;
@@ -212,13 +254,14 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         let plan = Plan {
                             source,
                             rungs,
+                            thumbnail,
                             encoder: shell.context.encoder.clone(),
                             decoder_threads: shell.context.decoder_threads,
                             low_delay,
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }
-                    starts.push(start(shell.context.codecs.clone(), load));
+                    starts.push(start(shell.context.codecs.clone(), load, shell.class.map(|c| c.class)));
                 }
                 Output::Codec(command) => shell.command(command),
                 Output::Keep(put) => keeps.extend(shell.keep(put)),
@@ -231,6 +274,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 Output::Forget(ids) => ids.iter().for_each(|id| shell.forget(*id)),
                 Output::Manifests(files) => manifests.push(write_manifests(Arc::clone(&shell.manifests), files)),
                 Output::Record => recordings.push(shell.record()),
+                Output::Thumbnail(picture) => thumbnails.push(put_thumbnail(Arc::clone(&shell.context.store), picture)),
                 Output::Delete { after, keys } => shell.context.janitor.delete(after, keys),
                 Output::Note(note) if note.warning => tracing::warn!(stream = %shell.id, "{}", note.text),
                 Output::Note(note) => tracing::info!(stream = %shell.id, "{}", note.text),
@@ -255,6 +299,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
             Some(spooled) = keeps.next() => shell.spooled(spooled),
             Some(uploaded) = uploads.next() => shell.uploaded(uploaded),
             Some(written) = manifests.next() => shell.written(written),
+            Some(stored) = thumbnails.next() => shell.thumbnail_stored(stored),
             Some(recorded) = recordings.next() => shell.recorded(recorded),
             request = control.recv() => match request {
                 Some(request) => shell.control(request),
@@ -262,6 +307,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 None => return,
             },
             () = shell.context.clock.sleep_until(deadline) => shell.timeout(),
+            () = shell.context.clock.sleep_until(shell.leaving.map(|(until, _)| until)) => shell.drain(),
         }
     }
 }
@@ -280,9 +326,9 @@ async fn next_event(codec: &mut Option<Place>) -> Event {
     }
 }
 
-async fn start(codecs: Option<Codecs>, load: u64) -> Result<Place, String> {
+async fn start(codecs: Option<Codecs>, load: u64, kept: Option<recipe::Class>) -> Result<Place, String> {
     match codecs {
-        Some(codecs) => codecs.take(load).await.map_err(|e| e.to_string()),
+        Some(codecs) => codecs.take(load, kept).await.map_err(|e| e.to_string()),
         None => Err("there are no codec processes here".into()),
     }
 }
@@ -308,11 +354,13 @@ impl Shell {
             codec: None,
             starting: false,
             queued: VecDeque::new(),
+            class: None,
             manifests: Arc::new(Mutex::new(claimed.manifests)),
             held: BTreeMap::new(),
             held_bytes: 0,
             spool_full: false,
             refused: false,
+            leaving: None,
             context,
         }
     }
@@ -347,6 +395,21 @@ impl Shell {
                 self.publisher = None;
                 self.stream.left(false, now);
             }
+        }
+        if self.publisher.is_none() {
+            self.drain();
+        }
+    }
+
+    /// Ends with the worker, if that is to be.
+    fn drain(&mut self) {
+        let Some((_, hand_over)) = self.leaving.take() else { return };
+        let now = self.now();
+        self.dismiss("worker is shutting down");
+        if hand_over {
+            self.stream.hand_over(now);
+        } else {
+            self.stream.drain(now);
         }
     }
 
@@ -446,12 +509,27 @@ impl Shell {
         match started {
             Ok(process) => {
                 tracing::info!(stream = %self.id, pid = process.pid(), "codec process");
+                let choice = process.choice();
                 self.codec = Some(process);
-                for (message, payload) in std::mem::take(&mut self.queued) {
+                for (mut message, payload) in std::mem::take(&mut self.queued) {
+                    if let ToCodec::Start { plan, .. } = &mut message {
+                        self.classify(plan, choice);
+                    }
                     self.send(message, payload);
                 }
             }
             Err(e) => self.unable(&e),
+        }
+    }
+
+    /// Puts the class that was chosen with the device into the plan.
+    fn classify(&mut self, plan: &mut Plan, choice: Choice) {
+        plan.encoder.set_class(choice.class);
+        if let Encoder::Nvidia { class, .. } = plan.encoder {
+            if self.class.map(|c| c.class) != Some(class) {
+                tracing::info!(stream = %self.id, class = class.as_str(), "encoder class: {}", choice.why);
+            }
+            self.class = Some(choice);
         }
     }
 
@@ -461,6 +539,7 @@ impl Shell {
             Event::Message(FromCodec::Unit { rung, pts, idr, .. }, data) => {
                 self.stream.rung_unit(rung.into(), MediaTime(pts), idr, data, now);
             }
+            Event::Message(FromCodec::Thumbnail { pts, .. }, jpeg) => self.stream.thumbnail(MediaTime(pts), jpeg, now),
             Event::Message(FromCodec::Config { rung, .. }, avcc) => self.stream.rung_config(rung.into(), &avcc, now),
             Event::Message(FromCodec::Audio { pts, .. }, data) if is_aac_frame(&data) => {
                 self.stream.audio_made(MediaTime(pts), data, now);
@@ -492,6 +571,7 @@ impl Shell {
                     Err(publisher)
                 } else {
                     tracing::info!(stream = %self.id, peer = %publisher.claim.peer, "publishing again");
+                    self.stream.allow(publisher.max_kbps);
                     self.publisher = Some(publisher);
                     self.last_packet = now.mono;
                     Ok(())
@@ -510,18 +590,22 @@ impl Shell {
                 self.dismiss("the stream was ended by the server's operator");
                 self.stream.stop(now);
             }
-            Control::Drain(hand_over) => {
-                self.dismiss("worker is shutting down");
-                if hand_over {
-                    self.stream.hand_over(now);
+            Control::Drain(Drain { hand_over, move_to, patience }) => {
+                // A publisher that was silent for so long will not read a request either.
+                let listens = now.mono.saturating_sub(self.last_packet) < SILENT;
+                let asked = self.publisher.as_ref().is_some_and(|p| listens && p.line.ask_to_move(move_to.as_ref()));
+                self.leaving = Some((now.mono, hand_over));
+                if asked {
+                    tracing::info!(stream = %self.id, "publisher asked to go elsewhere");
+                    self.leaving = Some((now.mono.saturating_add(patience), hand_over));
                 } else {
-                    self.stream.drain(now);
+                    self.drain();
                 }
             }
             Control::Status(answer) => {
                 let publisher = self.publisher.as_ref().map(|p| p.claim.peer.to_string());
                 let status = self.stream.status(publisher, self.codec.as_ref().map(|codec| codec.pid()), now);
-                let _ = answer.send(status);
+                let _ = answer.send(Status { encoder_class: self.class.map(EncoderClass::of), ..status });
             }
         }
     }

@@ -8,13 +8,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::blame::Blame;
 use crate::claim::Claimant;
-use crate::config::{Config, OnDrain};
+use crate::config::{Config, Ladders, OnDrain};
 use crate::gpu::Watcher;
-use crate::ingest::auth::{self, Asked};
+use crate::ingest::auth::{self, Asked, Granted};
 use crate::ingest::rtmp::Stats;
+use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
 use crate::logic::encoder_choice::{Choice, Encoder};
+use crate::logic::ladder::Ladder;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
@@ -25,7 +28,7 @@ use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
 use crate::logic::timeline::Policy;
 use crate::reaper::{self, Reaper};
-use crate::session::{self, Claim, Context, Control, Opening, Publisher};
+use crate::session::{self, Claim, Context, Control, Drain, Opening, Publisher};
 use crate::store::Store;
 
 /// Packets between a connection and its session. The connection bounds their bytes as well (`limits.queued_bytes`); this many are 8 s of
@@ -56,13 +59,16 @@ pub struct Worker {
     pub gpu: Option<Watcher>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<Arc<Tls>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
-    keys: Arc<auth::Keys>,
+    /// Who may publish.
+    pub keys: Arc<auth::Keys>,
     pathways: Pathways,
     slate: Option<Arc<Clip>>,
-    ladder: crate::logic::ladder::Ladder,
-    can_encode: bool,
+    ladder: Option<Ladder>,
+    ladders: Ladders,
     sessions: Mutex<BTreeMap<StreamId, mpsc::Sender<Control>>>,
     admission: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
@@ -119,13 +125,17 @@ pub struct Parts {
     /// What viewers see while a publisher is away.
     pub slate: Option<Arc<Clip>>,
     /// What to encode; `None` passes sources through only.
-    pub ladder: Option<crate::logic::ladder::Ladder>,
+    pub ladder: Option<Ladder>,
+    /// What a key may ask for instead.
+    pub ladders: Ladders,
     /// The encoder.
     pub encoder: EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<Watcher>,
     /// Counters.
     pub rtmp: Arc<Stats>,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<Arc<Tls>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
 }
@@ -133,21 +143,17 @@ pub struct Parts {
 impl Worker {
     /// No streams yet.
     pub fn new(parts: Parts) -> Arc<Self> {
-        let can_encode = parts.ladder.is_some() && parts.context.codecs.is_some();
         Arc::new(Self {
             started_at: parts.context.clock.now().wall.to_string(),
-            can_encode,
-            ladder: parts.ladder.unwrap_or(crate::logic::ladder::Ladder {
-                rungs: Vec::new(),
-                top_kbps: 5000,
-                top_short_side: 1080,
-            }),
+            ladder: parts.ladder,
+            ladders: parts.ladders,
             keys: parts.keys,
             pathways: parts.pathways,
             slate: parts.slate,
             encoder: parts.encoder,
             gpu: parts.gpu,
             rtmp: parts.rtmp,
+            tls: parts.tls,
             unfenced: parts.unfenced,
             config: parts.config,
             context: parts.context,
@@ -167,15 +173,15 @@ impl Worker {
     }
 
     async fn answer(&self, request: Request) {
-        let Request { protocol, peer, app, key, token, verdict } = request;
-        let outcome = match self.keys.judge(&Asked { protocol, peer, app, key }).await {
-            Ok(granted) => self.admit(granted.stream, Claim { peer, token }).await,
-            Err(denied) => Err(denied.refusal()),
+        let Request { protocol, peer, app, key, token, signed, verdict } = request;
+        let outcome = match self.keys.judge(&Asked { protocol, peer, app, key, signed }).await {
+            Ok(granted) => self.admit(granted, Claim { peer, token }).await,
+            Err(denied) => Err((denied.blame(), denied.refusal())),
         };
         let answer = match outcome {
             Ok((packets, line)) => Verdict::Accept(packets, line),
-            Err(refusal) => {
-                tracing::warn!(%peer, reason = %refusal.reason, "publisher refused");
+            Err((blame, refusal)) => {
+                tracing::warn!(%peer, blame = blame.as_str(), reason = %refusal.reason, "publisher refused");
                 Verdict::Refuse(refusal)
             }
         };
@@ -183,19 +189,22 @@ impl Worker {
         let _ = verdict.send(answer);
     }
 
-    async fn admit(&self, stream: StreamId, claim: Claim) -> Result<(mpsc::Sender<Packet>, Arc<Line>), Refusal> {
-        let rejected = |reason: &str| Refusal { code: Refusal::REJECTED, reason: reason.into() };
+    async fn admit(&self, granted: Granted, claim: Claim) -> Result<(mpsc::Sender<Packet>, Arc<Line>), (Blame, Refusal)> {
+        let rejected = |reason: &str| (Blame::Worker, Refusal { code: Refusal::REJECTED, reason: reason.into() });
+        let stream = granted.stream.clone();
+        let ladder = self.ladder_of(&granted)?;
         let _one_at_a_time = self.admission.lock().await;
         if self.draining.load(Ordering::Relaxed) {
             return Err(rejected("worker is shutting down"));
         }
         let (sender, packets) = mpsc::channel(PACKETS);
         let line = Arc::<Line>::default();
-        let mut publisher = Publisher { claim: claim.clone(), packets, line: Arc::clone(&line) };
+        let mut publisher = Publisher { claim: claim.clone(), packets, line: Arc::clone(&line), max_kbps: granted.max_kbps };
         if let Some(control) = self.control(&stream) {
             let may = ask(&control, |answer| Control::MayReplace(claim, answer)).await.unwrap_or(true);
             if !may {
-                return Err(Refusal { code: Refusal::BAD_NAME, reason: "stream key is live already".into() });
+                let reason = "stream key is live already".into();
+                return Err((Blame::Publisher, Refusal { code: Refusal::BAD_NAME, reason }));
             }
             let (answer, outcome) = oneshot::channel();
             match control.send(Control::Publish(publisher, answer)).await {
@@ -213,8 +222,17 @@ impl Worker {
         } else if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
             return Err(rejected("the store is behind and the spool is nearly full"));
         }
-        self.begin(stream, publisher);
+        self.begin(stream, ladder, publisher);
         Ok((sender, line))
+    }
+
+    /// What is encoded of this stream: the key's ladder, or else the worker's. A session that goes on keeps its rungs.
+    fn ladder_of(&self, granted: &Granted) -> Result<Option<Ladder>, (Blame, Refusal)> {
+        let Some(name) = &granted.ladder else { return Ok(self.ladder.clone()) };
+        self.ladders.get(name).cloned().ok_or_else(|| {
+            let reason = format!("the ladder {name:?} of this stream key is not there: the server's operator has to add it");
+            (Blame::Operator, Refusal { code: Refusal::REJECTED, reason })
+        })
     }
 
     fn control(&self, stream: &StreamId) -> Option<mpsc::Sender<Control>> {
@@ -229,8 +247,8 @@ impl Worker {
         sessions.len()
     }
 
-    fn begin(&self, stream: StreamId, publisher: Publisher) {
-        let opening = self.opening(stream.clone());
+    fn begin(&self, stream: StreamId, ladder: Option<Ladder>, publisher: Publisher) {
+        let opening = self.opening(stream.clone(), ladder);
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
         self.spawn(session::run(opening, self.context.clone(), publisher, requests));
@@ -271,7 +289,7 @@ impl Worker {
             // A session of this worker writes its state itself, or cannot because the store is away.
             for stream in streams.into_iter().filter(|s| self.control(s).is_none()) {
                 let (control, requests) = mpsc::channel(CONTROLS);
-                let opening = self.opening(stream.clone());
+                let opening = self.opening(stream.clone(), self.ladder.clone());
                 self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
                 self.spawn(session::end_abandoned(opening, self.context.clone(), before, requests));
             }
@@ -288,8 +306,10 @@ impl Worker {
         tasks.spawn(session);
     }
 
-    fn opening(&self, stream: StreamId) -> Opening {
+    fn opening(&self, stream: StreamId, ladder: Option<Ladder>) -> Opening {
         let c = &self.config;
+        let can_encode = ladder.is_some() && self.context.codecs.is_some();
+        let ladder = ladder.unwrap_or(Ladder { rungs: Vec::new(), top_kbps: 5000, top_short_side: 1080 });
         let seconds = |s: u32| Duration::from_secs(s.into());
         let who = Claimant {
             region: c.region.clone(),
@@ -307,9 +327,9 @@ impl Worker {
             passthrough_short_side: c.passthrough_short_side,
             passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
             passthrough_codecs: c.passthrough_codecs.clone(),
-            can_encode: self.can_encode,
+            can_encode,
         };
-        let (region, ladder) = (c.region.clone(), self.ladder.clone());
+        let region = c.region.clone();
         let (window, first_row_wait) = (MediaTime::from_secs(c.window.into()), seconds(c.first_row_wait));
         let keeping = Keeping { replicate: c.replicate, recorded: c.record };
         let grace = Grace { reconnect: seconds(c.reconnect_grace), end_after: seconds(c.end_after) };
@@ -321,6 +341,7 @@ impl Worker {
         let pathways = self.pathways.clone();
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
+        let thumbnails = c.thumbnail.settings();
         let encoders = self.context.encoder.limits(self.encoder.cpu_decoders, self.encoder.device_decoders);
         let output_deadline = Duration::from_secs(c.codec.output_deadline.into());
         let setup = move |session, writer, past| Setup {
@@ -342,8 +363,14 @@ impl Worker {
             pathways,
             slate,
             loudness_target,
+            thumbnails,
         };
-        Opening { who, setup: Box::new(setup), clear_after: (!c.record).then_some(hold) }
+        Opening {
+            who,
+            setup: Box::new(setup),
+            clear_after: (!c.record).then_some(hold),
+            clear_thumbnails_after: (!thumbnails.every.is_zero()).then_some(thumbnails.keep),
+        }
     }
 
     /// All sessions' states, by stream id.
@@ -387,11 +414,17 @@ impl Worker {
     pub async fn drain(&self) -> bool {
         self.begin_drain();
         let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
+        let deadline = Duration::from_secs(self.config.drain.into());
+        let drain = Drain {
+            hand_over: self.hands_over(),
+            move_to: Some(self.config.move_to.as_str()).filter(|to| !to.is_empty()).map(Arc::from),
+            // The other half is for writing the end.
+            patience: deadline / 2,
+        };
         for control in controls {
-            let _ = control.send(Control::Drain(self.hands_over())).await;
+            let _ = control.send(Control::Drain(drain.clone())).await;
         }
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
-        let deadline = Duration::from_secs(self.config.drain.into());
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
     }
 }

@@ -192,8 +192,13 @@ const address = (id) => `#/${encodeURIComponent(id)}`;
 function makeRow(id) {
   const row = {
     link: el('a', 'stream'), name: el('span', 'stream-name'), facts: el('span', 'stream-facts'), time: el('span', 'stream-time'),
-    warn: el('span', 'stream-warn'), line: null, history: [],
+    warn: el('span', 'stream-warn'), line: null, history: [], still: el('img'),
   };
+  row.still.alt = '';
+  row.still.hidden = true;
+  row.still.addEventListener('load', () => (row.still.hidden = false));
+  row.still.addEventListener('error', () => (row.still.hidden = true));
+  row.frame = el('span', 'stream-still', row.still);
   const spark = document.createElementNS('http://www.w3.org/2000/svg', 'svg');
   row.line = document.createElementNS('http://www.w3.org/2000/svg', 'polyline');
   spark.append(row.line);
@@ -201,7 +206,7 @@ function makeRow(id) {
   spark.setAttribute('viewBox', `0 0 ${SPARK_POINTS - 1} 16`);
   spark.setAttribute('preserveAspectRatio', 'none');
   spark.setAttribute('aria-hidden', 'true');
-  row.link.append(row.name, el('span', 'stream-side', row.warn, spark), row.facts, row.time);
+  row.link.append(row.frame, row.name, el('span', 'stream-side', row.warn, spark), row.facts, row.time);
   row.link.href = address(id);
   row.item = el('li', '', row.link);
   return row;
@@ -236,6 +241,18 @@ function showRow(row, stream) {
   setAttr(row.link, 'data-state', stream.state);
   setAttr(row.link, 'aria-current', stream.id === page.selected ? 'true' : null);
   drawSpark(row, video?.bitrate);
+  showStill(row, stream);
+}
+
+/** The frame is there before its picture, and whatever the picture's shape: nothing moves. Each picture is loaded once. */
+function showStill({ still, frame }, { id, thumbnail }) {
+  const { url, at, reason } = thumbnail ?? {};
+  setAttr(frame, 'title', url ? null : reason);
+  if (typeof url !== 'string') return void (still.hidden = true);
+  const source = `${url}?${Date.parse(at) || 0}`;
+  if (still.getAttribute('src') === source) return;
+  still.src = source;
+  still.alt = `Latest picture of ${id}`;
 }
 
 /** The input bitrate of the last minute, from zero, so that a dip looks like one. */
@@ -337,7 +354,7 @@ function loudness(measured) {
 }
 
 function showProcess(s) {
-  setText($('c-pid'), isNumber(s.codec_pid) ? `pid ${s.codec_pid}` : null);
+  setText($('c-pid'), isNumber(s.codec_pid) ? join(`pid ${s.codec_pid}`, s.encoder_class?.class) : null);
   setText($('c-restarts'), count(s.codec_restarts));
   setClass($('c-restarts'), 'attn', s.codec_restarts > 0);
   setText($('c-segments'), count(s.segments));

@@ -138,6 +138,8 @@ pub fn plan(bench: &Bench, clip: &Clip) -> Plan {
     Plan {
         source: clip.format.clone(),
         rungs: bench.rungs.clone(),
+        // One in four seconds: less than what is measured here varies by.
+        thumbnail: None,
         encoder: bench.setting.encoder.clone(),
         decoder_threads: 2,
         low_delay: false,

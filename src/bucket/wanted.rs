@@ -211,7 +211,7 @@ impl Wanted {
         self.replicated().into_iter().enumerate().map(rule).collect()
     }
 
-    /// Lifecycle: what left the live window goes, old versions of what is written again and again go, half uploads go. Nothing of a recording.
+    /// Lifecycle: what left the live window goes, and thumbnails, old versions of what is written again and again go, half uploads go. Nothing of a recording.
     pub fn lifecycle(&self) -> Vec<LifecycleRule> {
         let rule = |prefix: &str, expire: bool| {
             let prefix = format!("{}{prefix}", self.prefix);
@@ -227,6 +227,8 @@ impl Wanted {
             }
         };
         let windows = Class::ALL.iter().filter(|c| !c.kept).map(|c| rule(&format!("seg/{}/", c.as_str()), true));
+        // The worker deletes them sooner; this is for those of dead ones, and for the latest picture of streams that are long over.
+        let thumbnails = rule("thumb/", true);
         let mutable = ["live/", "ckpt/", "rec/"].map(|p| rule(p, false));
         let uploads = LifecycleRule {
             id: rule_id("uploads", &self.prefix),
@@ -236,7 +238,7 @@ impl Wanted {
             noncurrent: None,
             abort: Some(DAYS),
         };
-        windows.chain(mutable).chain([uploads]).collect()
+        windows.chain(mutable).chain([thumbnails, uploads]).collect()
     }
 
     /// Players on other origins read playlists and segments, and their lengths.
@@ -463,7 +465,7 @@ mod tests {
     #[test]
     fn each_line_is_found_when_it_is_wrong() {
         type Change = (&'static str, fn(&mut Found));
-        let changes: [Change; 12] = [
+        let changes: [Change; 13] = [
             ("versioning", |f| f.versioning = Ok(false)),
             ("replication of ckpt/", |f| f.replication.as_mut().unwrap()[2].enabled = false),
             ("replication of seg/rk/", |f| f.replication.as_mut().unwrap()[0].time = None),
@@ -473,7 +475,8 @@ mod tests {
             ("replication priorities differ", |f| f.replication.as_mut().unwrap()[0].priority = Some(4)),
             ("lifecycle: seg/rw/ expires, old versions too", |f| f.lifecycle.as_mut().unwrap()[0].expire = Some(30)),
             ("lifecycle: old versions in live/ go", |f| f.lifecycle.as_mut().unwrap()[2].enabled = false),
-            ("lifecycle: half uploads are dropped", |f| f.lifecycle.as_mut().unwrap()[5].abort = None),
+            ("lifecycle: thumb/ expires, old versions too", |f| f.lifecycle.as_mut().unwrap()[5].expire = None),
+            ("lifecycle: half uploads are dropped", |f| f.lifecycle.as_mut().unwrap()[6].abort = None),
             ("lifecycle: nothing expires in rec/", |f| f.lifecycle.as_mut().unwrap()[4].expire = Some(30)),
             ("CORS", |f| f.cors.as_mut().unwrap()[0].methods = vec!["GET".into()]),
         ];

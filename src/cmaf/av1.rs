@@ -172,7 +172,8 @@ pub(crate) mod tests {
     #[test]
     fn temporal_units_are_told_apart() {
         let seen = |of: &[(u8, &[u8])]| scan(&unit(of)).unwrap();
-        let (delimiter, header): ((u8, &[u8]), (u8, &[u8])) = ((2, &[]), (1, &[0]));
+        let delimiter: (u8, &[u8]) = (2, &[]);
+        let header: (u8, &[u8]) = (1, &[0]);
         assert_eq!(seen(&[delimiter, header, (6, &[0x10])]), Scan { idr: true, parameter_sets: true, ..Scan::default() });
         assert!(seen(&[(3, &[0x10]), (4, &[1])]).idr, "a frame header of its own");
         assert_eq!(seen(&[(6, &[0x30])]), Scan::default(), "an inter frame");

@@ -12,7 +12,7 @@ use h264_reader::nal::sps::SeqParameterSet;
 
 pub use picture::picture;
 pub use scan::scan;
-pub use sets::renewed;
+pub use sets::{first_record, renewed};
 
 use super::video;
 use crate::logic::model::{FrameRate, VideoFormat};

@@ -4,16 +4,21 @@
 
 pub mod auth;
 pub mod flv;
+mod household;
 mod line;
+pub mod mpegts;
+pub mod proxy;
 pub mod rtmp;
+pub mod tls;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
 
 use tokio::sync::{mpsc, oneshot};
 
+pub use self::household::household;
 pub use self::line::Line;
-pub use crate::logic::packet::{Cue, Metadata, Packet};
+pub use crate::logic::packet::{Clock, Cue, Metadata, Packet};
 use crate::secret::Secret;
 
 /// How a publisher's media come.
@@ -51,6 +56,8 @@ pub struct Request {
     pub key: Secret,
     /// The value of `token=` behind the `?`.
     pub token: Option<Secret>,
+    /// The signature there, if the key is a signed one.
+    pub signed: Option<auth::Signed>,
     /// Where the verdict goes.
     pub verdict: oneshot::Sender<Verdict>,
 }

@@ -13,9 +13,10 @@ use crate::logic::model::VideoFormat;
 use crate::logic::recipe::{Class, Decoders};
 use crate::logic::sound::AudioPlan;
 use crate::logic::stream::EncoderLimits;
+use crate::logic::thumbnail::Thumbnail;
 
 /// Raised with every change of a message; both sides refuse any other.
-pub const VERSION: u16 = 5;
+pub const VERSION: u16 = 6;
 
 /// Longest frame: the RTMP message limit (8 MiB by default, at most) for one access unit, and its header.
 pub const MAX_FRAME: usize = (8 << 20) + MAX_HEADER + 2;
@@ -43,6 +44,13 @@ pub enum Encoder {
 }
 
 impl Encoder {
+    /// Changes the class, where it has one.
+    pub fn set_class(&mut self, to: Class) {
+        if let Self::Nvidia { class, .. } = self {
+            *class = to;
+        }
+    }
+
     /// What it does not take, where the CPU and the GPU have these decoders.
     pub const fn limits(&self, cpu: Decoders, device: Decoders) -> EncoderLimits {
         match self {
@@ -59,6 +67,8 @@ pub struct Plan {
     pub source: VideoFormat,
     /// What to encode, from the largest to the smallest.
     pub rungs: Vec<Rung>,
+    /// Small pictures beside them, if wanted.
+    pub thumbnail: Option<Thumbnail>,
     /// With what.
     pub encoder: Encoder,
     /// Threads of the decoder, 1 to 16.
@@ -174,6 +184,13 @@ pub enum FromCodec {
         /// An IDR picture.
         idr: bool,
     },
+    /// A small picture; payload: JPEG of the size that was ordered, at most [`crate::logic::thumbnail::MAX_BYTES`].
+    Thumbnail {
+        /// Stream number.
+        stream: u32,
+        /// 1/90000 s: exactly the `pts` of the source's access unit.
+        pts: i64,
+    },
     /// One frame of re-encoded audio, in order; payload: raw AAC-LC, 48 kHz, stereo, at most [`aac::MAX_FRAME_BYTES`].
     Audio {
         /// Stream number.
@@ -223,6 +240,7 @@ impl FromCodec {
             Self::Hello { .. } | Self::Unable { .. } | Self::Inventory(_) => None,
             Self::Config { stream, .. }
             | Self::Unit { stream, .. }
+            | Self::Thumbnail { stream, .. }
             | Self::Audio { stream, .. }
             | Self::Loudness { stream, .. }
             | Self::AudioEnded { stream }
@@ -357,7 +375,7 @@ mod tests {
 
         /// Garbage behind an honest frame header: what reads messages sees every kind of them.
         #[test]
-        fn a_header_is_a_message_or_refused(kind in 0u8..14, rest in proptest::collection::vec(any::<u8>(), 0..100)) {
+        fn a_header_is_a_message_or_refused(kind in 0u8..15, rest in proptest::collection::vec(any::<u8>(), 0..100)) {
             let header = [&[kind][..], &rest].concat();
             let mut frame = BytesMut::new();
             frame.put_u32(2 + header.len() as u32);
@@ -373,7 +391,7 @@ mod tests {
             integrated: Option<i32>, short_term: Option<i32>, gain: Option<i32>,
         ) {
             let loudness = Loudness { integrated, short_term, gain };
-            for message in [FromCodec::Audio { stream, pts }, FromCodec::Loudness { stream, loudness }, FromCodec::AudioEnded { stream }] {
+            for message in [FromCodec::Audio { stream, pts }, FromCodec::Thumbnail { stream, pts }, FromCodec::Loudness { stream, loudness }, FromCodec::AudioEnded { stream }] {
                 let mut frame = BytesMut::new();
                 encode(&message, &payload, &mut frame).unwrap();
                 let (back, bytes) = decode::<FromCodec>(&mut frame).unwrap().unwrap();

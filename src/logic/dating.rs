@@ -133,6 +133,12 @@ impl Dating {
         self.anchor.map_or(MediaTime::ZERO, |anchor| wall.since(anchor))
     }
 
+    /// The date of media at `pts`, as the row that began last has it.
+    pub fn date(&self, pts: MediaTime) -> Option<UnixMillis> {
+        let shift = self.last.map_or(MediaTime::ZERO, |(_, shift)| shift);
+        self.anchor.map(|anchor| anchor.plus(pts + shift))
+    }
+
     /// The shift of a date that is right now for media that comes `delay` late.
     fn shift_for(&self, delay: MediaTime, mono: Duration, wall: UnixMillis) -> Option<MediaTime> {
         self.anchor.map(|anchor| wall.since(anchor) - ticks(mono) + delay)

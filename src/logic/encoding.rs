@@ -12,6 +12,7 @@ use super::backoff::Backoff;
 use super::ladder::Rung;
 use super::model::{AudioUnit, VideoFormat, VideoUnit};
 use super::sound::AudioPlan;
+use super::thumbnail::Thumbnail;
 use super::time::MediaTime;
 use spacing::Spacing;
 
@@ -24,6 +25,8 @@ pub enum Command {
         source: Option<VideoFormat>,
         /// What to encode.
         rungs: Vec<Rung>,
+        /// And beside them.
+        thumbnail: Option<Thumbnail>,
         /// So few pictures a second come that none may be held back.
         low_delay: bool,
     },
@@ -133,6 +136,9 @@ fn widened(given: Given, pts: MediaTime) -> Given {
 pub struct Encoding {
     source: Option<VideoFormat>,
     rungs: Vec<Rung>,
+    thumbnail: Option<Thumbnail>,
+    /// What the process that was started last makes.
+    ordered: Option<Thumbnail>,
     audio: audio::Feed,
     /// Audio needs a process as soon as the one that drains is done.
     again: bool,
@@ -161,6 +167,8 @@ impl Encoding {
         Self {
             source: None,
             rungs: Vec::new(),
+            thumbnail: None,
+            ordered: None,
             audio: audio::Feed::default(),
             again: false,
             state: State::Off,
@@ -223,10 +231,11 @@ impl Encoding {
         self.audio.forget();
     }
 
-    /// Another source format or set of rungs; takes effect with the next start. (Units of the old format were forgotten when it was drained.)
-    pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>) {
+    /// Another source format, set of rungs, or thumbnail; takes effect with the next start. (Units of the old format were forgotten when it was drained.)
+    pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>, thumbnail: Option<Thumbnail>) {
         self.source = Some(source);
         self.rungs = rungs;
+        self.thumbnail = thumbnail;
         self.low_delay = false;
     }
 
@@ -246,7 +255,9 @@ impl Encoding {
         self.progress = vec![Progress::default(); self.rungs.len()];
         let source = self.source.clone().filter(|_| !self.rungs.is_empty());
         self.low_delay |= self.spacing.is_slow() || source.as_ref().is_some_and(|s| spacing::is_slow(s.fps));
-        self.commands.push_back(Command::Start { source, rungs: self.rungs.clone(), low_delay: self.low_delay });
+        self.ordered = self.thumbnail.filter(|_| !self.rungs.is_empty());
+        let (rungs, thumbnail) = (self.rungs.clone(), self.ordered);
+        self.commands.push_back(Command::Start { source, rungs, thumbnail, low_delay: self.low_delay });
         self.start_audio();
         // By their times, so that neither waits for all of the other.
         let mut sound: VecDeque<AudioUnit> = self.audio.kept().cloned().collect();
@@ -360,10 +371,19 @@ impl Encoding {
         }
     }
 
+    fn was_given(&self, pts: MediaTime) -> bool {
+        self.given.is_some_and(|(first, last)| (first..=last).contains(&pts))
+    }
+
+    /// What was ordered of the process as thumbnails; `None` when there are none, or for a picture that it was not given.
+    pub fn thumbnail_at(&self, pts: MediaTime) -> Option<Thumbnail> {
+        self.ordered.filter(|_| self.was_given(pts))
+    }
+
     /// A rung gave a picture. `false` for one that the process was not given: it is not to be used.
     #[must_use]
     pub fn output(&mut self, rung: usize, pts: MediaTime) -> bool {
-        if self.given.is_none_or(|(first, last)| !(first..=last).contains(&pts)) {
+        if !self.was_given(pts) {
             return false;
         }
         if let Some(p) = self.progress.get_mut(rung) {

@@ -109,8 +109,8 @@ fn even(n: u64) -> u32 {
     u32::try_from((n / 2) * 2).unwrap_or(u32::MAX - 1).max(2)
 }
 
-/// Scales so that the short side becomes `short`, keeping the aspect; both sides even, rounded to nearest even.
-fn scaled(source: &Source, short: u32) -> (u32, u32) {
+/// The size whose short side is `short` luma samples in the source's shape; both sides even, rounded to nearest even.
+pub fn scaled(source: &Source, short: u32) -> (u32, u32) {
     let (w, h) = (u64::from(source.width.max(1)), u64::from(source.height.max(1)));
     let (small, large) = (w.min(h), w.max(h));
     // nearest even number to large * short / small

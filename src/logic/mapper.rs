@@ -1,11 +1,12 @@
 //! A publisher's timestamps to the output timeline. Pure.
 //!
-//! RTMP counts milliseconds modulo 2^32, from any start, and senders jump: both tracks together, one alone, or one some packets before the other. What
+//! RTMP counts milliseconds modulo 2^32, MPEG-TS 1/90000 s modulo 2^33, from any start, and senders jump: both tracks together, one alone, or one some packets before the other. What
 //! comes out never wraps, begins where it is told to and goes on where it was, whatever the publisher's clock does. The publisher's timestamps
 //! decide as long as they can be true; where they cannot, the order in which packets came does: what comes together belongs together.
 
 use std::time::Duration;
 
+use super::packet;
 use super::skew::Skew;
 use super::time::MediaTime;
 
@@ -46,7 +47,8 @@ const MAX_STEP: MediaTime = MediaTime::from_millis(100);
 /// One track's clock.
 #[derive(Debug, Clone, Default)]
 struct Clock {
-    /// Unwrapped milliseconds of the last packet.
+    unit: packet::Clock,
+    /// Unwrapped time of the last packet, in units.
     last_raw: Option<i64>,
     arrived: Duration,
     /// Output minus unwrapped input; `None` until it is pinned.
@@ -68,14 +70,19 @@ impl Clock {
         }
     }
 
+    /// The same as a length.
+    fn time(&self, raw: u32) -> MediaTime {
+        self.unit.time(self.unwrapped(raw))
+    }
+
     /// Where `raw` lies on this clock.
     fn place(&self, raw: u32) -> Option<MediaTime> {
-        self.offset.map(|offset| MediaTime::from_millis(self.unwrapped(raw)) + offset)
+        self.offset.map(|offset| self.time(raw) + offset)
     }
 
     /// Makes `raw`, the last packet, lie at `time`.
     fn pin(&mut self, raw: u32, time: MediaTime) {
-        self.offset = Some(time - MediaTime::from_millis(self.unwrapped(raw)));
+        self.offset = Some(time - self.time(raw));
     }
 }
 
@@ -111,6 +118,16 @@ impl Mapper {
         }
     }
 
+    /// What the publisher's times are counted in. Said before the first of them; milliseconds if it is not.
+    pub fn count_in(&mut self, unit: packet::Clock) {
+        (self.video.unit, self.audio.unit) = (unit, unit);
+    }
+
+    /// A length in the publisher's units.
+    pub fn length(&self, units: i32) -> MediaTime {
+        self.video.unit.time(units.into())
+    }
+
     /// Another origin, while nothing is pinned to the old one.
     pub fn begin_at(&mut self, origin: MediaTime) {
         if !self.started {
@@ -132,7 +149,7 @@ impl Mapper {
         self.step(Track::Audio, raw, now)
     }
 
-    /// Pins the first picture that is shown, `raw` milliseconds + `composition`, to the origin. Called before it is mapped.
+    /// Pins the first picture that is shown, `raw` units + `composition`, to the origin. Called before it is mapped.
     pub fn start_video(&mut self, raw: u32, composition: MediaTime) {
         let at = self.origin - composition;
         self.video.last_raw = Some(i64::from(raw));
@@ -158,7 +175,7 @@ impl Mapper {
         early + self.settled
     }
 
-    /// Where `raw` milliseconds lie by the pictures' clock, or by the audio's where there are none; moves nothing. `None` before the start.
+    /// Where `raw` units lie by the pictures' clock, or by the audio's where there are none; moves nothing. `None` before the start.
     pub fn place(&self, raw: u32) -> Option<MediaTime> {
         self.video.place(raw).or_else(|| self.audio.place(raw)).filter(|_| self.started)
     }
@@ -168,7 +185,7 @@ impl Mapper {
         self.started
     }
 
-    /// `raw` milliseconds, come at `now`, on the output timeline; `None` before the start. A track's times ascend but for disorder of less than
+    /// `raw` units, come at `now`, on the output timeline; `None` before the start. A track's times ascend but for disorder of less than
     /// 250 ms.
     pub fn map(&mut self, track: Track, raw: u32, now: Duration) -> Option<MediaTime> {
         if !self.started {
@@ -270,7 +287,7 @@ impl Mapper {
             clock.before = None;
             return out;
         };
-        let earlier = MediaTime::from_millis(clock.unwrapped(raw)) + offset;
+        let earlier = clock.time(raw) + offset;
         let off = |t: MediaTime| (t - expected).0.abs();
         if earlier > clock.latest && off(earlier) < off(out) {
             clock.before = None;
@@ -285,7 +302,7 @@ impl Mapper {
     fn mend(&mut self, track: Track, raw: u32, now: Duration) -> MediaTime {
         self.jumps += 1;
         let (own, other) = self.both(track);
-        let before = own.before.map(|(offset, _)| MediaTime::from_millis(own.unwrapped(raw)) + offset);
+        let before = own.before.map(|(offset, _)| own.time(raw) + offset);
         let fits =
             |at: &MediaTime| !self.is_jump(track, *at, now) && *at - own.latest <= MAX_AHEAD && *at > own.latest - MAX_BACK;
         let lean = if track == Track::Audio { self.lean } else { MediaTime::ZERO - self.lean };

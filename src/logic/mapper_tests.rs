@@ -385,3 +385,37 @@ proptest! {
         prop_assert!(end <= played + 40_000 && end >= played / 2 - 10_000, "{end} of {played}");
     }
 }
+
+#[test]
+fn ticks_of_a_33_bit_clock_are_kept_to_the_tick_over_its_wrap() {
+    const WRAP: i64 = 1 << 33;
+    // 30000/1001 pictures a second and frames of 44.1 kHz, neither a whole number of milliseconds.
+    let mut m = mapper();
+    m.count_in(packet::Clock::Ticks90k);
+    let began = WRAP - 300_300;
+    let raw = |t: i64| (t % WRAP) as u32;
+    m.start_video(raw(began), m.length(3003));
+    for n in 0..200i64 {
+        let (video, audio) = (n * 3003, n * 3003 + 1001);
+        let now = Duration::from_micros((n * 33_367).unsigned_abs());
+        let at = m.map(Track::Video, raw(began + video), now);
+        assert_eq!(at, Some(MediaTime(video - 3003)));
+        assert_eq!(m.map(Track::Audio, raw(began + audio), now), Some(MediaTime(audio - 3003)));
+    }
+    assert_eq!(m.jumps(), 0);
+}
+
+#[test]
+fn a_jump_of_a_33_bit_clock_is_mended_like_one_of_milliseconds() {
+    let mut m = mapper();
+    m.count_in(packet::Clock::Ticks90k);
+    m.start_video(5_000_000, MediaTime::ZERO);
+    let mut last = MediaTime(-3003);
+    for n in 0..60u32 {
+        let jump = if n < 30 { 0 } else { 900_000_000 };
+        let at = m.map(Track::Video, 5_000_000 + n * 3003 + jump, Duration::from_micros(u64::from(n) * 33_367)).unwrap();
+        assert_eq!(at - last, MediaTime(3003), "picture {n}");
+        last = at;
+    }
+    assert_eq!(m.jumps(), 1);
+}

@@ -1,6 +1,7 @@
 //! Every decision about media, playlists and processes, as pure machines: no tokio, GStreamer, object store, files, environment,
 //! clock or logging in here. `now` is an argument; what happened is a return value.
 
+pub mod allowance;
 pub mod audio;
 pub mod backoff;
 pub mod bench;
@@ -36,6 +37,7 @@ pub mod state;
 pub mod stream;
 pub mod takeover;
 pub mod template;
+pub mod thumbnail;
 pub mod time;
 pub mod timeline;
 pub mod verdict;

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::pathway::PathwayId;
-use super::time::{MediaTime, Timescale};
+use super::time::{MediaTime, Timescale, UnixMillis};
 
 /// Why a name was refused.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -74,6 +74,10 @@ macro_rules! name_type {
 name_type!(
     /// The name that a publisher's key stands for; part of every public URL, never secret.
     StreamId, "stream id"
+);
+name_type!(
+    /// A signing key of the operator's, as publishing names and its file give it; never secret.
+    KeyId, "key id"
 );
 name_type!(
     /// A region, as written in every object key.
@@ -431,6 +435,21 @@ impl Keys {
         self.manifest(format_args!("manifest.mpd"))
     }
 
+    /// The prefix under which a stream's thumbnails lie, of all its sessions.
+    pub fn thumbnails(region: &Region, stream: &StreamId) -> String {
+        format!("thumb/{region}/{stream}/")
+    }
+
+    /// The thumbnail that is always there, and is another one every few seconds.
+    pub fn latest_thumbnail(&self) -> ObjectKey {
+        ObjectKey(format!("{}latest.jpg", Self::thumbnails(&self.region, &self.stream)).into())
+    }
+
+    /// The thumbnail of a picture by its date, milliseconds since 1970.
+    pub fn thumbnail(&self, at: UnixMillis) -> ObjectKey {
+        ObjectKey(format!("{}{}.jpg", Self::thumbnails(&self.region, &self.stream), at.0).into())
+    }
+
     /// The prefix under which everything of the session's recording lies.
     pub fn recording(&self) -> String {
         format!("rec/{}/{}/{}/", self.region, self.stream, self.session)
@@ -510,6 +529,8 @@ mod tests {
         assert_eq!(seg.relative_to(&keys().index()), format!("../../../{seg}"));
         assert_eq!(keys().playlist(&track).relative_to(&keys().index()), "720p.m3u8");
         assert_eq!(Keys::state(&"local".parse().unwrap(), &"demo".parse().unwrap()).as_str(), "ckpt/local/demo/state.json");
+        assert_eq!(keys().thumbnail(UnixMillis(1_764_140_000_123)).as_str(), "thumb/local/demo/1764140000123.jpg");
+        assert_eq!(keys().latest_thumbnail().as_str(), "thumb/local/demo/latest.jpg");
         assert_eq!(keys().journal(3).as_str(), "rec/local/demo/s1/j/1-3.json");
     }
 

@@ -3,10 +3,34 @@
 use bytes::Bytes;
 
 use super::model::Coding;
+use super::time::MediaTime;
 
-/// What a publisher sent, parsed and bounded but not judged. Times are RTMP's: milliseconds modulo 2^32.
+/// What one unit of a publisher's times is. Times are modulo 2^32 units in either case: RTMP's have 32 bits, and a remainder of MPEG-TS's 2^33 by 2^32 is
+/// as good for steps of up to half of that, which are 6 h 37 min. Larger ones are jumps whatever they are called.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Clock {
+    /// RTMP's milliseconds (RTMP 1.0, section 5.3.1).
+    #[default]
+    Milliseconds,
+    /// The 1/90000 s of PTS and DTS (ISO/IEC 13818-1, 2.4.3.7).
+    Ticks90k,
+}
+
+impl Clock {
+    /// The length of so many units. Saturates.
+    pub const fn time(self, units: i64) -> MediaTime {
+        match self {
+            Clock::Milliseconds => MediaTime::from_millis(units),
+            Clock::Ticks90k => MediaTime(units),
+        }
+    }
+}
+
+/// What a publisher sent, parsed and bounded but not judged. Times are of the publisher's [`Clock`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Packet {
+    /// What the times behind it are counted in. A publisher whose packets come without it counts in milliseconds.
+    Clock(Clock),
     /// `onMetaData`, as far as we use it.
     Metadata(Metadata),
     /// The decoder configuration record of a coding ([`VideoFormat::avcc`]): the pictures behind it are of this coding.
@@ -17,7 +41,7 @@ pub enum Packet {
     Video {
         /// Decode time.
         time: u32,
-        /// Composition time offset, milliseconds.
+        /// Composition time offset, in the same units.
         composition: i32,
         /// The tag claims a key frame.
         key: bool,

@@ -1,10 +1,19 @@
-//! On which of a machine's GPUs a stream is encoded. Pure.
+//! On which of a machine's GPUs a stream is encoded, and with how much work. Pure.
 //!
 //! NVENC's own answer to "how much is left" is always 100 % on Linux, so the work that was placed is counted, in macroblocks per second (its
 //! throughput is close to proportional to them), and the engines of a device are its weight.
 
+mod class;
+
+pub use class::{Choice, ClassSetting, Why, choose_class, cost};
+
+use super::bench::Machine;
 use super::gpu::{Probe, Reading};
 use super::ladder::Rung;
+use super::recipe::Class;
+
+/// Of what NVIDIA's tables promise, so much is planned with, percent: rules.md 27.
+const PLANNED_PERCENT: f64 = 90.0;
 
 /// A GPU as far as placing streams goes.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -13,6 +22,8 @@ pub struct Device {
     pub name: String,
     /// NVENC engines; a device without any takes no stream.
     pub engines: u32,
+    /// What streams may take of all engines together, macroblocks per second of the dense class ([`cost`]). `None` where no table tells what this device can do.
+    pub budget: Option<u64>,
     /// It works: not lost, not excluded.
     pub usable: bool,
     /// A process on it failed a moment ago: it is taken when there is no other.
@@ -22,15 +33,24 @@ pub struct Device {
 /// The devices of these UUIDs as they are now. One whose engines are not known has one; a lost one is not usable.
 pub fn devices(uuids: &[String], probe: &Probe, reading: &Reading) -> Vec<Device> {
     let of = |uuid: &String| {
-        let caps = probe.devices.iter().find(|d| d.uuid == *uuid).and_then(|d| d.encoder.as_ref());
+        let device = probe.devices.iter().find(|d| d.uuid == *uuid);
+        let caps = device.and_then(|d| d.encoder.as_ref());
         Device {
             name: uuid.clone(),
             engines: caps.map_or(1, |c| c.engines.max(1)),
+            budget: device.and_then(|d| budget(&Machine::new(d, reading.of(uuid)))),
             usable: !reading.is_lost(uuid),
             doubted: false,
         }
     };
     uuids.iter().map(of).collect()
+}
+
+/// What streams may take of a machine's encoders: the table x clock x engines x 0.90, macroblocks per second at the dense class's preset.
+fn budget(machine: &Machine) -> Option<u64> {
+    let all = machine.throughput(Class::Dense.preset())?;
+    // Of a device that is known some millions; a float that is no such number is 0.
+    Some((all * PLANNED_PERCENT / 100.0) as u64)
 }
 
 /// What a stream asks of encoders: macroblocks of 16 x 16 luma samples per second, over all of its rungs.
@@ -42,7 +62,7 @@ pub fn load(rungs: &[Rung]) -> u64 {
     rungs.iter().map(of).fold(0, u64::saturating_add)
 }
 
-/// The index of the device that is not doubted and has the least work for each of its engines, `placed` being what each has already, in macroblocks per second. Of equal
+/// The index of the device that is not doubted and has the least work for each of its engines, `placed` being what each has already, in the unit of [`cost`]. Of equal
 /// ones the first. A doubted one when all are. `None` when no device is usable.
 pub fn choose(devices: &[Device], placed: &[u64]) -> Option<usize> {
     let share = |i: usize, engines: u32| {
@@ -60,7 +80,7 @@ mod tests {
     use proptest::prelude::*;
 
     fn device(engines: u32, usable: bool) -> Device {
-        Device { name: "GPU-0".into(), engines, usable, doubted: false }
+        Device { name: "GPU-0".into(), engines, budget: None, usable, doubted: false }
     }
 
     #[test]

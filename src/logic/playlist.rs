@@ -307,6 +307,8 @@ pub struct Window {
     slack: Duration,
     /// Rows that left the window before they could be named.
     skipped: Vec<u64>,
+    /// Tracks whose segments had not come when their rows were named.
+    unfilled: Vec<usize>,
     /// The number behind the last of them, while none is named.
     after_skip: u64,
     /// Length of all published rows that are still listed; holes between rows do not count.
@@ -343,6 +345,7 @@ impl Window {
             was_down: false,
             slack: Duration::ZERO,
             skipped: Vec::new(),
+            unfilled: Vec::new(),
             after_skip: 0,
             listed: MediaTime::ZERO,
             discontinuity_sequence: 0,
@@ -531,9 +534,9 @@ impl Window {
         }
     }
 
-    /// The segment of row `number` will never come.
-    pub fn lose(&mut self, track: usize, number: u64) {
-        self.fill(track, number, Slot::Gap);
+    /// The segment of row `number` will never come. `true` if the row waited for it.
+    pub fn lose(&mut self, track: usize, number: u64) -> bool {
+        self.fill(track, number, Slot::Gap)
     }
 
     /// Names every row that is ready, in order, and evicts what has left the window. `true` when the playlists changed.
@@ -629,8 +632,15 @@ impl Window {
         std::mem::take(&mut self.skipped)
     }
 
+    /// Tracks that have a gap where nothing came in time, since the last call: one for each segment.
+    pub fn take_unfilled(&mut self) -> Vec<usize> {
+        std::mem::take(&mut self.unfilled)
+    }
+
     fn publish(&mut self, pending: Pending, end: MediaTime) {
+        let empty: Vec<usize> = (0..self.tracks.len()).filter(|&t| !pending.has(t)).collect();
         let row = self.row(pending, end, false);
+        self.unfilled.extend(empty.into_iter().filter(|&t| row.slots.get(t) == Some(&Slot::Gap)));
         // rules.md 3 promises that no row is longer than declared. If one is after all, EXT-X-TARGETDURATION grows once and stays:
         // RFC 8216bis, 4.4.3.1 lets no EXTINF round to more, and the renderers can not know which rows have left.
         self.policy.target_duration = self.policy.target_duration.max(row.rounded_seconds());

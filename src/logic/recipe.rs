@@ -13,6 +13,8 @@ use super::ladder::{Rung, Size};
 use super::model::VideoFormat;
 use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
+use super::thumbnail::Thumbnail;
+use super::time::MediaTime;
 use crate::cmaf::video;
 
 pub use decoding::{DecodedBy, Decoders, Decoding, OfDevice, Undecodable, decoded_by};
@@ -42,6 +44,9 @@ pub const SCALE: Template = template!("scale-sw.gst");
 /// One rung.
 pub const RUNG: Template = template!("rung-h264-sw.gst");
 
+/// Small pictures beside the rungs.
+pub const THUMBNAIL: Template = template!("thumbnail-sw.gst");
+
 /// The publisher's AAC to samples.
 pub const AUDIO_DECODE: Template = template!("audio-decode.gst");
 /// Behind it: re-encoded.
@@ -61,6 +66,8 @@ pub const UPLOAD_NV: Template = template!("upload-nv.gst");
 pub const SCALE_NV: Template = template!("scale-nv.gst");
 /// One rung.
 pub const RUNG_NV: Template = template!("rung-h264-nv.gst");
+/// Small pictures beside the rungs, scaled before they are downloaded.
+pub const THUMBNAIL_NV: Template = template!("thumbnail-nv.gst");
 /// A trial before any stream.
 pub const WARM_NV: Template = template!("warm-nv.gst");
 
@@ -73,7 +80,7 @@ pub const BENCH_NV: Template = template!("bench-nv.gst");
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 21] = [
+pub const ALL: [Template; 23] = [
     DECODE,
     DECODE_HEVC,
     DECODE_AV1,
@@ -82,6 +89,7 @@ pub const ALL: [Template; 21] = [
     HALVE,
     SCALE,
     RUNG,
+    THUMBNAIL,
     AUDIO_DECODE,
     AUDIO_ENCODE,
     AUDIO_MEASURE,
@@ -91,6 +99,7 @@ pub const ALL: [Template; 21] = [
     UPLOAD_NV,
     SCALE_NV,
     RUNG_NV,
+    THUMBNAIL_NV,
     WARM_NV,
     PICTURES_NV,
     BENCH_NV,
@@ -115,6 +124,11 @@ pub const GATE: Name = Name("gate", 0);
 const DECODED: Name = Name("decoded", 0);
 /// The appsinks are `rung0`, `rung1`, ... in the order of the plan.
 pub const SINK: &str = "rung";
+
+/// Pictures for thumbnails come to this element's sink pad; those that are not due are dropped there.
+pub const DUE: &str = "due";
+/// The appsink of thumbnails.
+pub const THUMBNAILS: &str = "thumbnail";
 
 /// The element that takes frames of audio.
 pub const SOUND: &str = "sound";
@@ -194,10 +208,10 @@ fn within(what: &'static str, value: u64, min: u64, max: u64) -> Result<u64, Rec
     if (min..=max).contains(&value) { Ok(value) } else { Err(RecipeError::Range { what, value, min, max }) }
 }
 
-/// Whether the source's displayed shape is another than the rung's (whose samples are square).
-fn differs(source: &VideoFormat, sar: (u32, u32), rung: &Rung) -> bool {
-    let theirs = u64::from(source.width) * u64::from(sar.0) * u64::from(rung.height);
-    let ours = u64::from(source.height) * u64::from(sar.1) * u64::from(rung.width);
+/// Whether the source's displayed shape is another than that of a picture of this size, whose samples are square.
+fn differs(source: &VideoFormat, sar: (u32, u32), (width, height): (u32, u32)) -> bool {
+    let theirs = u64::from(source.width) * u64::from(sar.0) * u64::from(height);
+    let ours = u64::from(source.height) * u64::from(sar.1) * u64::from(width);
     theirs.abs_diff(ours).saturating_mul(1000) > ours.max(theirs).saturating_mul(SHAPE_TOLERANCE)
 }
 
@@ -228,9 +242,17 @@ pub enum Encoders<'a> {
 /// within a factor of two for the usual ladders: its scaler looks at four source samples for each of its own, so larger steps alias. A rung of full
 /// rate never takes from one of half rate.
 ///
+/// Thumbnails are taken from the smallest picture that is large enough and has the source's shape: small steps alias less here too, and none has black borders.
+/// With them there are [`DUE`] and [`THUMBNAILS`].
+///
 /// # Errors
 /// [`RecipeError`] when a number of the plan is outside its range, or a source cannot be decoded there.
-pub fn pipeline(source: &VideoFormat, rungs: &[Rung], encoders: Encoders<'_>) -> Result<String, RecipeError> {
+pub fn pipeline(
+    source: &VideoFormat,
+    rungs: &[Rung],
+    thumbnail: Option<&Thumbnail>,
+    encoders: Encoders<'_>,
+) -> Result<String, RecipeError> {
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
     let sar = video::picture(source).map_or((1, 1), |p| p.sar);
     let mut text = match encoders {
@@ -257,7 +279,7 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], encoders: Encoders<'_>) ->
             Encoders::Nvidia(_) => &SCALE_NV,
         };
         text += " ";
-        text += &scale(template, &from, &scaled, from.original && differs(source, sar, rung))?;
+        text += &scale(template, &from, &scaled, from.original && differs(source, sar, (rung.width, rung.height)))?;
         text += " ";
         text += &match encoders {
             Encoders::Software(settings) => software::encode(scaled.name, index, rung, settings)?,
@@ -265,7 +287,35 @@ pub fn pipeline(source: &VideoFormat, rungs: &[Rung], encoders: Encoders<'_>) ->
         };
         nodes.push(scaled);
     }
+    if let Some(thumbnail) = thumbnail {
+        let in_shape = |n: &&Node| n.original || !differs(source, sar, (n.width, n.height));
+        let large = |n: &&Node| n.width >= thumbnail.width && n.height >= thumbnail.height;
+        let area = |n: &&Node| u64::from(n.width) * u64::from(n.height);
+        let from = nodes.iter().filter(in_shape).filter(large).min_by_key(area).unwrap_or(&nodes[0]);
+        let template = match encoders {
+            Encoders::Software(_) => &THUMBNAIL,
+            Encoders::Nvidia(_) => &THUMBNAIL_NV,
+        };
+        text += " ";
+        text += &thumbnails(template, from.name, thumbnail)?;
+    }
     Ok(text)
+}
+
+fn thumbnails(template: &Template, from: Name, thumbnail: &Thumbnail) -> Result<String, RecipeError> {
+    let &Thumbnail { width, height, quality, every } = thumbnail;
+    if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
+        return Err(RecipeError::Odd { width, height });
+    }
+    // The program drops what is not due: faster than this, and it would be a rung.
+    let least = MediaTime::from_secs(1).0.unsigned_abs();
+    within("ticks from one thumbnail to the next", every.0.max(0).unsigned_abs(), least, u64::MAX)?;
+    Ok(template.fill(&[
+        ("from", Value::Name(from)),
+        ("width", Value::Number(within("thumbnail's width", width.into(), 2, MAX_SIDE.into())?)),
+        ("height", Value::Number(within("thumbnail's height", height.into(), 2, MAX_SIDE.into())?)),
+        ("quality", Value::Number(within("thumbnail's quality", quality.into(), 1, 90)?)),
+    ])?)
 }
 
 /// What of a rung every encoder is told, within what encoders take.
@@ -416,30 +466,54 @@ mod tests {
     #[test]
     fn each_size_is_made_from_the_one_above() {
         let rungs = [rung(1280, 720, false), rung(854, 480, false), rung(640, 360, false)];
-        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>size0 size0>size1 size1>size2"));
     }
 
     #[test]
     fn a_full_rate_rung_never_takes_from_a_halved_one() {
         let rungs = [rung(1920, 1080, false), rung(1280, 720, true), rung(854, 480, false), rung(640, 360, true)];
-        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>size0 size0>half1 half1>size1 size0>size2 size2>half3 half3>size3"));
         let rungs = [rung(1280, 720, true), rung(854, 480, true)];
-        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(edges(&text), pairs("decoded0>half0 half0>size0 size0>size1"));
     }
 
     #[test]
     fn a_source_of_another_shape_gets_borders_once() {
         let rungs = [rung(1280, 720, false), rung(640, 360, false)];
-        let text = pipeline(&format(1440, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        let text = pipeline(&format(1440, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(text.matches("add-borders=true").count(), 1);
-        let text = pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        let text = pipeline(&format(1920, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
         assert_eq!(text.matches("add-borders=true").count(), 0);
         // the shape is judged with the sample aspect ratio: 1440x1080 at 4:3 is 16:9
-        assert!(!differs(&format(1440, 1080), (4, 3), &rungs[0]));
-        assert!(!differs(&format(1920, 1080), (1, 1), &rung(854, 480, false)));
+        assert!(!differs(&format(1440, 1080), (4, 3), (1280, 720)));
+        assert!(!differs(&format(1920, 1080), (1, 1), (854, 480)));
+    }
+
+    #[test]
+    fn thumbnails_are_taken_from_the_smallest_picture_of_the_sources_shape() {
+        let thumbnail = |width, height| Thumbnail { width, height, quality: 75, every: MediaTime::from_secs(4) };
+        let rungs = [rung(1280, 720, false), rung(640, 360, true)];
+        let made = |source: &VideoFormat, t: Thumbnail| pipeline(source, &rungs, Some(&t), Encoders::Software(&SOFTWARE));
+        let from = |source: &VideoFormat, t: Thumbnail| {
+            let text = made(source, t).unwrap();
+            let before = text.split(&format!(". ! queue name={DUE} ")).next().unwrap();
+            assert!(before.len() < text.len() && text.ends_with("max-buffers=2"), "{text}");
+            before.rsplit(' ').next().unwrap().to_owned()
+        };
+        assert_eq!(from(&format(1920, 1080), thumbnail(320, 180)), "size1");
+        assert_eq!(from(&format(1920, 1080), thumbnail(1136, 640)), "size0");
+        // The rungs of such a source have borders.
+        assert_eq!(from(&format(1440, 1080), thumbnail(240, 180)), "decoded0");
+        for bad in [
+            thumbnail(321, 180),
+            Thumbnail { quality: 0, ..thumbnail(320, 180) },
+            Thumbnail { every: MediaTime::from_millis(999), ..thumbnail(320, 180) },
+        ] {
+            assert!(made(&format(1920, 1080), bad).is_err(), "{bad:?}");
+        }
     }
 
     #[test]
@@ -451,13 +525,13 @@ mod tests {
 
     #[test]
     fn numbers_outside_their_range_are_refused() {
-        let plan = |r: Rung, s: Software| pipeline(&format(1920, 1080), &[r], Encoders::Software(&s));
+        let plan = |r: Rung, s: Software| pipeline(&format(1920, 1080), &[r], None, Encoders::Software(&s));
         assert!(matches!(plan(rung(641, 360, false), SOFTWARE), Err(RecipeError::Odd { .. })));
         assert!(plan(rung(0, 360, false), SOFTWARE).is_err());
         assert!(plan(Rung { kbps: 0, ..rung(640, 360, false) }, SOFTWARE).is_err());
         assert!(plan(Rung { fps: FrameRate { num: 30, den: 0 }, ..rung(640, 360, false) }, SOFTWARE).is_err());
         assert!(plan(rung(640, 360, false), Software { threads: 0, ..SOFTWARE }).is_err());
-        assert!(pipeline(&format(1920, 1080), &[], Encoders::Software(&SOFTWARE)).is_err());
+        assert!(pipeline(&format(1920, 1080), &[], None, Encoders::Software(&SOFTWARE)).is_err());
         assert!("veryfast ! filesink".parse::<Preset>().is_err());
         assert_eq!("fast".parse::<Preset>().unwrap(), Preset::Fast);
     }
@@ -511,6 +585,6 @@ mod tests {
             rungs.iter().map(|r| (r.kbps, r.halved)).collect::<Vec<_>>(),
             [(5000, false), (2800, true), (1200, true), (700, true)]
         );
-        pipeline(&format(1920, 1080), &rungs, Encoders::Software(&SOFTWARE)).unwrap();
+        pipeline(&format(1920, 1080), &rungs, None, Encoders::Software(&SOFTWARE)).unwrap();
     }
 }

@@ -1,6 +1,6 @@
 //! Where segments begin: the one place that decides cuts, in decode order, before anything is encoded (rules.md 1 to 7, 12).
 //!
-//! Takes a publisher's access units with their RTMP times, gives them back on the output timeline with cut marks, and decides once per session
+//! Takes a publisher's access units with their times, gives them back on the output timeline with cut marks, and decides once per session
 //! whether the source is passed through and what the target duration is. Knows nothing of encoders, playlists or clocks: `now` is time since the
 //! worker's start and only used for the one decision that must be taken when nothing arrives.
 
@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::mapper::{Mapper, Track};
 use super::model::{AudioFormat, AudioUnit, Coding, VideoFormat, VideoUnit};
 use super::obstacle::{self, MAX_GOP, Obstacle};
+use super::packet::Clock;
 use super::time::MediaTime;
 use crate::cmaf::aac::FRAME;
 
@@ -335,6 +336,11 @@ impl Timeline {
         self.mapper.jumps()
     }
 
+    /// What this publisher's times are counted in: [`Mapper::count_in`].
+    pub fn clock(&mut self, clock: Clock) {
+        self.mapper.count_in(clock);
+    }
+
     /// A new video configuration. The same one again changes nothing; another one takes effect at the next IDR, with a discontinuity.
     pub fn video_config(&mut self, format: VideoFormat, now: Duration) {
         self.first_packet.get_or_insert(now);
@@ -372,7 +378,7 @@ impl Timeline {
             // It cannot stand behind the pictures that it would be decoded with.
             return out;
         }
-        let composition = MediaTime::from_millis(i64::from(composition));
+        let composition = self.mapper.length(composition);
         let composition = if composition.0.abs() > MAX_COMPOSITION.0 { MediaTime::ZERO } else { composition };
         if !self.mapper.is_started() {
             if !idr {

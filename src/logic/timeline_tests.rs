@@ -522,3 +522,27 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn ticks_of_mpeg_ts_stay_ticks_and_the_slate_counts_in_milliseconds_again() {
+    let mut t = timeline(Policy::default());
+    t.clock(Clock::Ticks90k);
+    let mut events = Vec::new();
+    for n in 0..130i64 {
+        // Over the wrap of 32 bits, which 33 have in their middle.
+        let time = ((1 << 32) - 90_000 + n * 3003) as u32;
+        events.extend(t.video(time, 6006, n % 60 == 0, Bytes::from_static(b"v"), NOW));
+    }
+    let units = |events: &[Event]| -> Vec<(i64, i64)> {
+        let times = |e: &Event| if let Event::Video { unit, .. } = e { Some((unit.dts.0, unit.pts.0)) } else { None };
+        events.iter().filter_map(times).collect()
+    };
+    assert_eq!(units(&events), (0..130).map(|n| (n * 3003 - 6006, n * 3003)).collect::<Vec<_>>());
+    assert!(decision(&events).passthrough);
+    assert_eq!(t.jumps(), 0);
+    t.pause();
+    t.resume_by_slate(MediaTime::ZERO);
+    let slate: Vec<Event> = (0..3u32).flat_map(|n| t.video(n * 40, 0, n == 0, Bytes::from_static(b"s"), NOW)).collect();
+    let decoded: Vec<i64> = units(&slate).iter().map(|u| u.1).collect();
+    assert_eq!([decoded[1] - decoded[0], decoded[2] - decoded[1]], [3600, 3600]);
+}

@@ -9,6 +9,7 @@ use std::time::Duration;
 
 use serde::{Serialize, Serializer};
 
+use super::allowance::Standing;
 use super::obstacle::Obstacle;
 use super::packet::Metadata;
 use super::time::MediaTime;
@@ -21,6 +22,7 @@ pub enum Code {
     LongGop,
     OpenGop,
     HighBitrate,
+    OverAllowance,
     NotPlayableProfile,
     Interlaced,
     TenBit,
@@ -50,6 +52,7 @@ impl Code {
             Self::LongGop => "long_gop",
             Self::OpenGop => "open_gop",
             Self::HighBitrate => "high_bitrate",
+            Self::OverAllowance => "over_allowance",
             Self::NotPlayableProfile => "not_playable_profile",
             Self::Interlaced => "interlaced",
             Self::TenBit => "ten_bit",
@@ -209,6 +212,8 @@ pub struct Observed {
     pub audio: Audio,
     /// What `onMetaData` claims.
     pub declared: Metadata,
+    /// What the publisher sends, and what his key allows, where it says so.
+    pub allowance: Option<Standing>,
     /// Media per second, in thousandths.
     pub uplink: Option<u64>,
     /// [`super::pace`] says so.

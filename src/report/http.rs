@@ -13,6 +13,7 @@ use tower_http::cors::{Any, CorsLayer};
 use tower_http::services::ServeFile;
 
 use crate::codecs::Codecs;
+use crate::config::Config;
 use crate::gpu::Watcher;
 use crate::logic::model::{ObjectKey, StreamId};
 use crate::logic::stream::Status;
@@ -58,6 +59,8 @@ pub fn admin(worker: Arc<Worker>) -> Router {
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{id}", delete(stop))
         .route("/v1/drain", post(drain))
+        .route("/v1/bans", get(bans).delete(lift_bans))
+        .route("/v1/bans/{address}", delete(lift_ban))
         .route("/healthz", get(|| async { "ok\n" }))
         .with_state(worker)
 }
@@ -136,6 +139,8 @@ async fn scrape(State(worker): Shared) -> Response {
     let sources = metrics::Sources {
         statuses: &worker.statuses().await,
         rtmp: &worker.rtmp,
+        tls: worker.tls.as_deref(),
+        keys: &worker.keys,
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
@@ -186,11 +191,16 @@ async fn about(State(worker): Shared) -> Response {
         "gpu": worker.gpu.as_ref().map(|g| gpu::json(&g.seen())),
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "replication": worker.context.replication.as_ref().map(replication),
-        "rtmp": [format!("rtmp://{}/live", c.rtmp)],
+        "rtmp": publish_addresses(c),
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),
     });
     (NO_STORE, Json(body)).into_response()
+}
+
+fn publish_addresses(c: &Config) -> Vec<String> {
+    let rtmps = (!c.rtmps.is_empty()).then(|| format!("rtmps://{}/live", c.rtmps));
+    [format!("rtmp://{}/live", c.rtmp)].into_iter().chain(rtmps).collect()
 }
 
 /// How copies in another region stand, and what is wrong with the bucket.
@@ -215,6 +225,22 @@ async fn stop(State(worker): Shared, Path(id): Path<String>) -> Response {
         Err(_) => false,
     };
     if found { StatusCode::ACCEPTED.into_response() } else { (StatusCode::NOT_FOUND, "no such stream\n").into_response() }
+}
+
+async fn bans(State(worker): Shared) -> Response {
+    (NO_STORE, Json(json!({ "bans": worker.keys.banned() }))).into_response()
+}
+
+async fn lift_bans(State(worker): Shared) -> Response {
+    (NO_STORE, Json(json!({ "lifted": worker.keys.lift_bans(None) }))).into_response()
+}
+
+async fn lift_ban(State(worker): Shared, Path(address): Path<String>) -> Response {
+    match address.parse() {
+        Err(_) => (StatusCode::BAD_REQUEST, "no address\n").into_response(),
+        Ok(address) if worker.keys.lift_bans(Some(address)) > 0 => StatusCode::NO_CONTENT.into_response(),
+        Ok(_) => (StatusCode::NOT_FOUND, "no such ban\n").into_response(),
+    }
 }
 
 async fn drain(State(worker): Shared) -> Response {

@@ -12,9 +12,11 @@ use prometheus_client::registry::Registry;
 
 use crate::codecs;
 use crate::gpu::Seen;
+use crate::ingest::auth;
 use crate::ingest::rtmp::{Cause, Stats};
+use crate::ingest::tls::{Outcome, Tls};
 use crate::logic::replication::{BOUNDS, State, Summary};
-use crate::logic::stream::Status;
+use crate::logic::stream::{EncoderClass, Status};
 use crate::logic::verdict::Overall;
 use crate::replication::Replication;
 use crate::spool::Spool;
@@ -33,9 +35,27 @@ struct OfRung {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfClass {
+    stream: String,
+    class: &'static str,
+    reason: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDevice {
+    uuid: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfMeasure {
     stream: String,
     kind: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfReason {
+    stream: String,
+    reason: &'static str,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -50,6 +70,11 @@ struct OfState {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfResult {
+    result: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct OfCause {
     cause: &'static str,
 }
@@ -61,6 +86,10 @@ pub struct Sources<'a> {
     pub statuses: &'a [Status],
     /// The RTMP listener's counters.
     pub rtmp: &'a Stats,
+    /// TLS of the RTMPS listener, where there is one.
+    pub tls: Option<&'a Tls>,
+    /// Who may publish.
+    pub keys: &'a auth::Keys,
     /// Requests to it are counted.
     pub store: &'a Store,
     /// Where objects wait on disk.
@@ -80,12 +109,14 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let Sources { statuses, rtmp, store, spool, replication, codecs, encoder, gpu } = *sources;
+    let &Sources { statuses, rtmp, tls, keys, store, spool, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
     loudness(&mut registry, statuses);
+    classes(&mut registry, statuses);
     rungs(&mut registry, statuses);
+    thumbnails(&mut registry, statuses);
     publishing(&mut registry, statuses, spool);
     operations(&mut registry, store);
     if let Some(replication) = replication {
@@ -95,6 +126,10 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         warm(&mut registry, codecs);
     }
     listener(&mut registry, rtmp);
+    if let Some(tls) = tls {
+        handshakes(&mut registry, tls);
+    }
+    judgements(&mut registry, keys);
     super::gpu::encoder(&mut registry, encoder);
     if let Some(seen) = gpu {
         super::gpu::metrics(&mut registry, seen);
@@ -116,11 +151,28 @@ pub(super) fn counter(registry: &mut Registry, name: &str, help: &str, value: u6
     registry.register(name, help, counter);
 }
 
-fn warm(registry: &mut Registry, store: codecs::Store) {
+fn warm(registry: &mut Registry, store: &codecs::Store) {
     gauge(registry, "codec_warm", "Codec processes that stand ready", store.ready as u64);
     gauge(registry, "codec_warm_age_seconds", "For how long the oldest of them has", store.oldest.as_secs());
     counter(registry, "codec_warm_hits", "Streams that found a place in a codec process at once", store.hits);
     counter(registry, "codec_warm_misses", "Streams that waited for a codec process to start", store.misses);
+    let taken = Family::<OfDevice, Gauge<f64, AtomicU64>>::default();
+    for placed in &store.devices {
+        if let Some(budget) = placed.budget.filter(|&b| b > 0) {
+            taken.get_or_create(&OfDevice { uuid: placed.device.clone() }).set(placed.taken as f64 / budget as f64);
+        }
+    }
+    registry.register("encoder_budget_ratio", "Share of what a GPU's encoders are planned to do that streams take", taken);
+}
+
+fn classes(registry: &mut Registry, statuses: &[Status]) {
+    let family = Family::<OfClass, Gauge>::default();
+    for s in statuses {
+        if let Some(EncoderClass { class, reason, .. }) = s.encoder_class {
+            family.get_or_create(&OfClass { stream: s.id.clone(), class: class.as_str(), reason }).set(1);
+        }
+    }
+    registry.register("encoder_class", "How much work NVENC puts into a stream's pictures, and why", family);
 }
 
 fn streams(registry: &mut Registry, statuses: &[Status]) {
@@ -199,6 +251,19 @@ fn rungs(registry: &mut Registry, statuses: &[Status]) {
     registry.register("segments", "Segments made", segments);
     registry.register("gaps", "Segments that were lost", gaps);
     registry.register("realtime_ratio", "Encoded seconds per second", speed);
+}
+
+fn thumbnails(registry: &mut Registry, statuses: &[Status]) {
+    let published = Family::<OfStream, Counter>::default();
+    let dropped = Family::<OfReason, Counter>::default();
+    for s in statuses {
+        published.get_or_create(&OfStream { stream: s.id.clone() }).inc_by(s.thumbnail.published);
+        for (&reason, &n) in &s.thumbnail.dropped {
+            dropped.get_or_create(&OfReason { stream: s.id.clone(), reason }).inc_by(n);
+        }
+    }
+    registry.register("thumbnails_published", "Thumbnails that came to the store", published);
+    registry.register("thumbnails_dropped", "Thumbnails that did not, by reason", dropped);
 }
 
 fn publishing(registry: &mut Registry, statuses: &[Status], spool: Option<&Spool>) {
@@ -282,6 +347,33 @@ fn operations(registry: &mut Registry, store: &Store) {
     registry.register("store_operations", "Requests to the bucket, by operation and result", family);
 }
 
+fn judgements(registry: &mut Registry, keys: &auth::Keys) {
+    let judged = Family::<OfResult, Counter>::default();
+    for judgement in auth::Judgement::ALL {
+        judged.get_or_create(&OfResult { result: judgement.as_str() }).inc_by(keys.stats().judged(judgement));
+    }
+    registry.register("publish_judgements", "Stream keys that were looked at, by result", judged);
+    gauge(registry, "bans", "Addresses that may not try stream keys at the moment", keys.banned().len() as u64);
+    counter(registry, "bans_begun", "Bans so far", keys.stats().bans());
+    let (read, broken) = keys.stats().reloads();
+    counter(registry, "keys_reloads", "Files of keys that were read again", read);
+    counter(registry, "keys_reload_failures", "Files of keys that were broken then, so that the old ones stayed", broken);
+    if let Some(count) = keys.count() {
+        gauge(registry, "keys", "Keys in the keys file", count as u64);
+    }
+    if let Some(count) = keys.signing_keys() {
+        gauge(registry, "signing_keys", "Signing keys", count as u64);
+    }
+    if let Some(webhook) = keys.webhook() {
+        let asked = Family::<OfResult, Counter>::default();
+        for outcome in auth::Outcome::ALL {
+            asked.get_or_create(&OfResult { result: outcome.as_str() }).inc_by(webhook.asked(outcome));
+        }
+        registry.register("webhook_requests", "Questions to the control plane, by result", asked);
+        gauge(registry, "webhook_remembered", "Answers of it that are remembered", webhook.remembered() as u64);
+    }
+}
+
 fn listener(registry: &mut Registry, rtmp: &Stats) {
     gauge(registry, "rtmp_connections_open", "RTMP connections", rtmp.open());
     counter(registry, "rtmp_connections", "RTMP connections so far", rtmp.connections());
@@ -294,6 +386,21 @@ fn listener(registry: &mut Registry, rtmp: &Stats) {
     registry.register("rtmp_connections_ended", "RTMP connections that ended, by cause", ended);
 }
 
+fn handshakes(registry: &mut Registry, tls: &Tls) {
+    let (handshakes, reloads) = (Family::<OfResult, Counter>::default(), Family::<OfResult, Counter>::default());
+    for outcome in Outcome::ALL {
+        handshakes.get_or_create(&OfResult { result: outcome.as_str() }).inc_by(tls.stats().handshakes(outcome));
+    }
+    for (result, taken) in [("taken", true), ("refused", false)] {
+        reloads.get_or_create(&OfResult { result }).inc_by(tls.stats().reloads(taken));
+    }
+    registry.register("tls_handshakes", "TLS handshakes of RTMPS, by what became of them", handshakes);
+    registry.register("tls_certificate_reloads", "New certificates that were found", reloads);
+    let expiry = Gauge::<i64>::default();
+    expiry.set(tls.pair().until().0.div_euclid(1000));
+    registry.register("tls_certificate_expiry_timestamp_seconds", "When the certificate of RTMPS expires, Unix time", expiry);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -301,13 +408,17 @@ mod tests {
     #[test]
     fn an_idle_worker_has_metrics() {
         let replication = Replication::new(crate::clock::Clock::start(), Vec::new());
+        let placed = |device: &str, budget| codecs::Placed { device: device.into(), taken: 30, budget };
+        let devices = vec![placed("GPU-0", Some(40)), placed("GPU-1", None)];
         let sources = Sources {
             statuses: &[],
             rtmp: &Stats::default(),
+            tls: None,
+            keys: &auth::Keys::open(),
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
-            codecs: Some(codecs::Store { ready: 2, hits: 3, ..Default::default() }),
+            codecs: Some(codecs::Store { ready: 2, hits: 3, devices, ..Default::default() }),
             encoder: &EncoderReport::ladder_is_none(),
             gpu: None,
         };
@@ -316,7 +427,10 @@ mod tests {
         assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
         let samples = [
             "weir_codec_warm 2",
+            "weir_publish_judgements_total{result=\"granted\"} 0",
+            "weir_bans 0",
             "weir_codec_warm_hits_total 3",
+            "weir_encoder_budget_ratio{uuid=\"GPU-0\"} 0.75",
             "weir_replication_seconds_bucket{le=\"900.0\"} 0",
             "weir_replication_state{state=\"unknown\"} 1",
         ];

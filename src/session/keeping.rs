@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use super::{Context, Shell};
 use crate::logic::model::ObjectKey;
 use crate::logic::publish::Outcome;
-use crate::logic::stream::{Now, Put};
+use crate::logic::stream::{Now, Picture, Put, UPLOAD_DEADLINE};
 use crate::manifests::{Manifests, WriteError};
 use crate::recording::{self, RecordingError};
 use crate::spool::{self, Spool};
@@ -98,7 +98,30 @@ pub(super) async fn write_manifests(manifests: Arc<Mutex<Manifests>>, files: Vec
     }
 }
 
+/// Its own name first: who sees the latest one finds it there too.
+pub(super) async fn put_thumbnail(store: Arc<Store>, picture: Picture) -> Result<(), String> {
+    let Picture { own, latest, jpeg } = picture;
+    let stored = async {
+        if let Some(key) = own {
+            store.put_new(&key, jpeg.clone()).await?;
+        }
+        store.put(&latest, jpeg).await
+    };
+    match tokio::time::timeout(UPLOAD_DEADLINE, stored).await {
+        Ok(outcome) => outcome.map_err(|e| e.to_string()),
+        Err(_) => Err(format!("not stored within {} s", UPLOAD_DEADLINE.as_secs())),
+    }
+}
+
 impl Shell {
+    /// One that is lost is counted; the store's own trouble is told by those who need it.
+    pub(super) fn thumbnail_stored(&mut self, outcome: Result<(), String>) {
+        if let Err(reason) = &outcome {
+            tracing::debug!(stream = %self.id, "thumbnail lost: {reason}");
+        }
+        self.stream.thumbnail_stored(outcome.is_ok());
+    }
+
     pub(super) fn keep(&mut self, put: Put) -> Option<impl Future<Output = Spooled> + use<>> {
         let now = self.now();
         let bytes: u64 = put.objects.iter().map(|(_, body)| body.len() as u64).sum();

@@ -18,6 +18,7 @@ pub use s3::{Absent, Endpoint, Fetched, S3};
 use crate::blame::Blame;
 use crate::logic::model::ObjectKey;
 use crate::logic::replication::Status;
+use crate::logic::thumbnail;
 
 /// What an operation on the store came to.
 #[derive(Debug, thiserror::Error)]
@@ -353,12 +354,24 @@ pub fn content_type(key: &ObjectKey) -> &'static str {
 
 /// Cache-Control by class (rules.md 16): what is mutable is fresh for a second, what is immutable for a year.
 pub fn cache_control(key: &ObjectKey) -> &'static str {
-    if key.as_str().starts_with("seg/") { "public, max-age=31536000, immutable" } else { "public, max-age=1" }
+    let immutable = key.as_str().starts_with("seg/") || thumbnail::date_of(key).is_some();
+    if immutable { "public, max-age=31536000, immutable" } else { "public, max-age=1" }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_is_written_once_is_fresh_for_a_year_and_the_rest_for_a_second() {
+        let control = |key: &str| cache_control(&ObjectKey::parse(key).unwrap());
+        for key in ["seg/rw/0/local/demo/s/1/src/0.m4s", "thumb/local/demo/1764140000123.jpg"] {
+            assert_eq!(control(key), "public, max-age=31536000, immutable", "{key}");
+        }
+        for key in ["live/local/demo/index.m3u8", "thumb/local/demo/latest.jpg", "thumb/local/1764140000123.jpg/latest.jpg"] {
+            assert_eq!(control(key), "public, max-age=1", "{key}");
+        }
+    }
 
     #[test]
     fn locations_are_read_and_written_alike() {

@@ -132,6 +132,7 @@ EXPORT CUresult cuMemcpyDtoH_v2(void *to, CUdeviceptr from, size_t size)
     if (!host)
         return (CUresult)INVALID_VALUE;
     dd_count("copy.device_to_host");
+    dd_count_by("bytes.device_to_host", (long)size);
     memcpy(to, host, size);
     return (CUresult)OK;
 }
@@ -205,6 +206,8 @@ static CUresult copy(const CUDA_MEMCPY2D *c)
         return (CUresult)INVALID_VALUE;
     static const char *const names[2][2] = { { "copy.host_to_host", "copy.host_to_device" }, { "copy.device_to_host", "copy.device_to_device" } };
     dd_count(names[from.device][to.device]);
+    if (from.device && !to.device)
+        dd_count_by("bytes.device_to_host", (long)(width * height));
     for (size_t y = 0; y < height; y++)
         memcpy(to.at + y * to_pitch, from.at + y * from_pitch, width);
     return (CUresult)OK;

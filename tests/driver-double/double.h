@@ -45,6 +45,7 @@ EXPORT long dd_device_setting(const char *key, int device, long otherwise);
 EXPORT int dd_enter(const char *symbol);
 /* Counts something under a name of its own, beside the calls. */
 EXPORT void dd_count(const char *name);
+EXPORT void dd_count_by(const char *name, long n);
 /* True for every n-th time where the setting `key` is n; the count is shared by all processes. */
 EXPORT bool dd_every(const char *key);
 EXPORT void dd_log(const char *format, ...) __attribute__((format(printf, 1, 2)));

@@ -92,6 +92,7 @@ uint32_t dd_max_api(void);
 
 int dd_cap(NV_ENC_CAPS cap);
 bool dd_same_guid(GUID a, GUID b);
+void dd_count_preset(GUID preset);
 void dd_install_caps(NV_ENCODE_API_FUNCTION_LIST *list);
 
 /* ---- nvenc_buffers.c ---- */

@@ -195,6 +195,20 @@ static uint32_t all_presets(GUID out[LEGACY + NUMBERED])
     return count + NUMBERED;
 }
 
+/* Which presets encoders were set up with: nvenc.preset.p1 to p7, nvenc.preset.legacy. */
+void dd_count_preset(GUID preset)
+{
+    static const char *const names[NUMBERED] = { "nvenc.preset.p1", "nvenc.preset.p2", "nvenc.preset.p3", "nvenc.preset.p4", "nvenc.preset.p5", "nvenc.preset.p6", "nvenc.preset.p7" };
+    GUID all[LEGACY + NUMBERED];
+    uint32_t count = all_presets(all), first = count - NUMBERED;
+    for (uint32_t i = first; i < count; i++)
+        if (dd_same_guid(all[i], preset)) {
+            dd_count(names[i - first]);
+            return;
+        }
+    dd_count("nvenc.preset.legacy");
+}
+
 static NVENCSTATUS NVENCAPI preset_count(void *handle, GUID codec, uint32_t *count)
 {
     ENTER("nvEncGetEncodePresetCount");

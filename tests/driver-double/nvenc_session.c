@@ -117,6 +117,7 @@ static NVENCSTATUS NVENCAPI initialize(void *handle, NV_ENC_INITIALIZE_PARAMS *p
     e->config = *p->encodeConfig;
     status = dd_x264_open(e);
     e->initialised = status == NV_ENC_SUCCESS;
+    dd_count_preset(p->presetGUID);
     dd_session_size(e->session, (int)p->encodeWidth, (int)p->encodeHeight);
     return status;
 }

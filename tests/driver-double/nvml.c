@@ -340,7 +340,7 @@ static unsigned clock_of(int type)
 EXPORT int nvmlDeviceGetMaxClockInfo(device_t d, int type, unsigned *mhz)
 {
     NVML_ENTER_DEVICE("nvmlDeviceGetMaxClockInfo");
-    *mhz = clock_of(type);
+    *mhz = type == CLOCK_VIDEO ? (unsigned)dd_setting("nvml.clock_video_max_mhz", 1500) : clock_of(type);
     return 0;
 }
 

@@ -16,7 +16,7 @@ static const char *const known[] = {
     "lost", "devices", "cuda_version", "peer", "vram_mib", "vram_used_mib", "context_vram_mib", "kernel.mode", "nvenc.max_sessions",
     "nvenc.max_api", "nvenc.session_vram_mib", "nvenc.us_per_frame", "nvenc.corrupt", "nvenc.empty", "nvenc.legacy_presets",
     "nvdec.us_per_frame", "nvdec.max_width", "nvdec.max_height", "nvml.gpu", "nvml.memory", "nvml.encoder", "nvml.decoder",
-    "nvml.temperature", "nvml.power_mw", "nvml.clock_video_mhz", "nvml.capacity_mb_per_s", "random.seed", "random.permille",
+    "nvml.temperature", "nvml.power_mw", "nvml.clock_video_mhz", "nvml.clock_video_max_mhz", "nvml.capacity_mb_per_s", "random.seed", "random.permille",
     "victim",
 };
 static const char *const per_device[] = { "lost.", "vram_mib.", "vram_used_mib.", "nvenc.us_per_frame.", "nvdec.us_per_frame.", "nvml.gpu.", "nvml.memory.", "nvml.encoder.", "nvml.decoder.", "nvml.temperature.", "nvenc.caps." };
@@ -281,9 +281,14 @@ static struct symbol *symbol_of(const char *name)
     abort();
 }
 
+void dd_count_by(const char *name, long n)
+{
+    symbol_of(name)->calls += n;
+}
+
 void dd_count(const char *name)
 {
-    symbol_of(name)->calls++;
+    dd_count_by(name, 1);
 }
 
 /* fail.SYMBOL=CODE, with .after and .count: counted from when the rule was made, over all processes. */

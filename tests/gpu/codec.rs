@@ -6,6 +6,9 @@ mod clip;
 #[allow(dead_code, reason = "the suite uses the rest")]
 #[path = "../suite/codec/process.rs"]
 mod process;
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "../suite/codec/thumbnails.rs"]
+mod thumbnails;
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -98,6 +101,38 @@ fn every_cut_is_an_idr_on_every_rung_and_no_picture_leaves_the_device() {
         assert_eq!(after.calls("nvEncLockInputBuffer"), 0, "pictures are not copied into the encoder");
         assert_eq!(after.host_copies(), before.host_copies(), "nor through the host's memory");
         assert!(after.calls("nvEncEncodePicture") > before.calls("nvEncEncodePicture"));
+        let (status, log) = codec.finish();
+        assert!(status.success() && log.is_empty(), "{status} {log}");
+        double.until_clean();
+    }
+}
+
+/// What comes to the host is the thumbnails, in their own size: luma and chroma of each, and not a byte more.
+#[test]
+fn thumbnails_are_scaled_on_the_device_and_nothing_else_is_downloaded() {
+    let double = Double::start();
+    let red = "drawbox=color=red:t=fill";
+    // The second one's rung has borders, so that its thumbnail is made of the decoder's picture.
+    for (clip, rungs) in [
+        (Clip::make(640, 360, 25, 5, &["-vf", red]), [(426, 240, false), (320, 180, false)]),
+        (Clip::make(480, 360, 25, 5, &["-vf", red]), [(426, 240, false), (320, 180, false)]),
+    ] {
+        let plan = thumbnails::ordered(&clip, nvidia(&clip, &rungs));
+        let ordered = plan.thumbnail.unwrap();
+        let cuts = &clip.times()[..1];
+        let mut codec = start(&double);
+        codec.greet();
+        let before = double.state();
+        let out = codec.run(&plan, &clip, cuts);
+        check(&out, &clip, &rungs, cuts);
+        let after = double.state();
+        assert_eq!(out.thumbnails.iter().map(|t| t.0).collect::<Vec<_>>(), [clip.times()[0], clip.times()[100]]);
+        for (_, jpeg) in &out.thumbnails {
+            thumbnails::is_all(&thumbnails::decoded(jpeg, &ordered), [255, 0, 0]);
+        }
+        let more = |what: &str| after.calls(what) - before.calls(what);
+        assert_eq!((more("copy.device_to_host"), more("copy.host_to_device"), more("nvEncLockInputBuffer")), (4, 0, 0));
+        assert_eq!(more("bytes.device_to_host"), 2 * u64::from(ordered.width * ordered.height) * 3 / 2);
         let (status, log) = codec.finish();
         assert!(status.success() && log.is_empty(), "{status} {log}");
         double.until_clean();

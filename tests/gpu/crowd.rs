@@ -15,17 +15,19 @@ use crate::ladder::worker;
 #[test]
 fn twenty_five_streams_in_twenty_five_processes_are_live_at_once_and_aligned() {
     const STREAMS: usize = 25;
-    // As long as it takes to start them one after the other on two cores, and the time in which all are seen.
-    const CLIP25: Clip = Clip { fps: 12, gop: 24, seconds: 30, ..CLIP };
-    let file = CLIP25.file();
+    // As long as it takes to start them one after the other on two cores, and the time in which all are seen. The second half has less to wait for.
+    const FIRST: Clip = Clip { fps: 12, gop: 24, seconds: 30, ..CLIP };
+    const SECOND: Clip = Clip { seconds: 18, ..FIRST };
+    let clips: Vec<Clip> = (0..STREAMS).map(|n| if n <= STREAMS / 2 { FIRST } else { SECOND }).collect();
+    let files: Vec<_> = clips.iter().map(Clip::file).collect();
     let double = Double::start();
     let _machine = alone();
     let worker = Arc::new(worker(&double, &["--ladder", LADDER, "--set", "codec.warm=1"]));
     let names: Vec<String> = (0..STREAMS).map(|n| format!("s{n}")).collect();
     let mut publishers = Vec::new();
     let mut pids = Vec::new();
-    for name in &names {
-        publishers.push(Publisher::start(&file, &worker, name));
+    for (name, file) in names.iter().zip(&files) {
+        publishers.push(Publisher::start(file, &worker, name));
         pids.push(worker.codec_pid(name));
     }
     pids.sort_unstable();
@@ -38,9 +40,10 @@ fn twenty_five_streams_in_twenty_five_processes_are_live_at_once_and_aligned() {
     let is_live = |name: &String| worker.stream(name).is_some_and(|s| s["state"] == "live" && s["codec_restarts"] == 0);
     until("all to be live at once", || names.iter().all(is_live).then_some(()));
     publishers.into_iter().for_each(Publisher::finish);
-    for name in &names {
-        let seen = Watch::start(&worker, name).finish();
-        untouched(&seen, &CLIP25);
+    let watches: Vec<_> = names.iter().map(|name| Watch::start(&worker, name)).collect();
+    for ((name, clip), watch) in names.iter().zip(&clips).zip(watches) {
+        let seen = watch.finish();
+        untouched(&seen, clip);
         let [source, rung] = ["src", RUNG].map(|track| Track::of(&seen, track));
         assert_eq!(rung.starts(), source.starts(), "{name}");
         assert_eq!(rung.times(), source.times(), "{name}: every picture, at the source's time");

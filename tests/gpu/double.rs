@@ -84,7 +84,7 @@ pub enum Fault {
     Empty { every: u32 },
     /// Another value of an `NV_ENC_CAPS`.
     Cap { number: u32, value: i32 },
-    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz".
+    /// What NVML reads instead: "encoder", "decoder", "gpu", "memory" (percent), "temperature" (degrees), "power_mw", "clock_video_mhz", "clock_video_max_mhz".
     Reading { what: &'static str, value: u32 },
     /// Of a thousand calls, so many fail; which ones is a matter of the seed, the call's name and its number alone. Calls that clean up never do.
     Random { seed: u32, permille: u32 },
@@ -146,7 +146,8 @@ pub struct Session {
 /// What all processes together did until now, and what the living ones hold.
 #[derive(Debug, Default)]
 pub struct State {
-    /// How often each symbol was entered; also `copy.host_to_device` and the like, `kernel.native`, `kernel.compiled`.
+    /// How often each symbol was entered; also `copy.host_to_device` and the like, `bytes.device_to_host`, `kernel.native`, `kernel.compiled`, and
+    /// `nvenc.preset.p1` and the like: encoders that were set up with it.
     calls: BTreeMap<String, u64>,
     /// `encoded_pictures`, `decoded_pictures`, `processes_started`.
     totals: BTreeMap<String, u64>,
@@ -346,11 +347,13 @@ impl Double {
         fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
     }
 
-    /// Fails when a living process has not loaded this double's libraries.
+    /// Fails when a living process does not load this double's libraries. It may only just have been started.
     pub fn assert_loaded_by(&self, pid: u32) {
-        let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
         let core = plain(&fs::canonicalize(built().join("libnvdouble.so")).unwrap());
-        assert!(maps.contains(&core), "process {pid} has not loaded {core}");
+        until(&format!("process {pid} to load {core}"), || {
+            let maps = fs::read_to_string(format!("/proc/{pid}/maps")).unwrap_or_else(|e| panic!("process {pid}: {e}"));
+            maps.contains(&core).then_some(())
+        });
         assert!(
             self.state().processes.iter().any(|(p, _)| *p == pid),
             "process {pid} has loaded the double with another state"

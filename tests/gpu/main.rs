@@ -10,6 +10,8 @@ mod harness;
 mod raw_rtmp;
 
 mod bench;
+mod captions;
+mod classes;
 mod codec;
 mod crowd;
 mod double;

@@ -5,13 +5,14 @@ use std::sync::Arc;
 
 use serde_json::Value;
 
-use crate::harness::alone;
-use crate::harness::clip::SMALL;
+use crate::faults::stage::{self, LADDER, RUNG};
+use crate::harness::beside_others;
+use crate::harness::clip::Clip;
 use crate::harness::publisher::Publisher;
 use crate::harness::tools;
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
-use crate::harness::worker::{SMALL_LADDER, Worker};
+use crate::harness::worker::Worker;
 use crate::nvidia::{Libraries, Library};
 use crate::nvrtc::Nvrtc;
 
@@ -136,13 +137,14 @@ fn a_worker_that_must_use_nvenc_ends_with_the_cure() {
 
 #[test]
 fn a_worker_serves_in_software_whichever_library_is_missing() {
-    let file = SMALL.file();
-    let _machine = alone();
+    const CLIP: Clip = Clip { seconds: 6, ..stage::CLIP };
+    let file = CLIP.file();
+    let _machine = beside_others();
     // Together: each waits for its publisher most of the time.
     let running: Vec<_> = Case::all()
         .into_iter()
         .map(|case| {
-            let flags = ["--open", "--set", "reconnect_grace=1", "--ladder", SMALL_LADDER];
+            let flags = ["--open", "--set", "reconnect_grace=1", "--ladder", LADDER];
             let worker = Arc::new(Worker::start_with(&flags, &case.libraries.environment()));
             let watch = Watch::start(&worker, "anna");
             let publisher = Publisher::start(&file, &worker, "anna");
@@ -162,9 +164,9 @@ fn a_worker_serves_in_software_whichever_library_is_missing() {
         assert!(!log.iter().any(|l| l.contains("panicked")), "{name}: {log:#?}");
         let started = log.iter().find(|l| case.cure().iter().all(|words| l.contains(words)));
         assert!(started.is_some_and(|l| l.contains("encoder=\"software\"")), "{name}: {log:#?}");
-        assert_eq!(seen.rungs(), ["src", "240p"], "{name}: {log:#?}");
+        assert_eq!(seen.rungs(), ["src", RUNG], "{name}: {log:#?}");
         for track in seen.rungs() {
-            assert_eq!(Track::of(&seen, track).times().len(), SMALL.frames(), "{name}: {track}");
+            assert_eq!(Track::of(&seen, track).times().len(), CLIP.frames(), "{name}: {track}");
         }
     }
 }

@@ -4,8 +4,10 @@ use std::process::Command;
 use std::sync::Arc;
 
 use crate::harness::clip::{Clip, SMALL};
+use crate::harness::flv::Sets;
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
+use crate::harness::runs;
 use crate::harness::track::Track;
 use crate::harness::watch::{Seen, Watch};
 use crate::harness::worker::{SMALL_LADDER, Worker};
@@ -13,8 +15,10 @@ use crate::harness::{beside_others, decode, tools};
 
 const CLIP: Clip = Clip { seconds: 6, ..SMALL };
 
-/// The rungs that come of it, and the size of the best one.
-const SOURCES: [(&str, Clip, &[&str], (u32, u32)); 21] = [
+/// What is odd, the rungs that come of it, and the size of the best one.
+type Source = (&'static str, Clip, &'static [&'static str], (u32, u32));
+
+const SOURCES: [Source; 21] = [
     ("portrait", Clip { width: 360, height: 640, ..CLIP }, &["src", "240p"], (360, 640)),
     ("square", Clip { width: 360, height: 360, ..CLIP }, &["src", "240p"], (360, 360)),
     ("4:3 with wide samples", Clip { width: 480, height: 360, more: "-vf setsar=4/3", ..CLIP }, &["src", "240p"], (480, 360)),
@@ -144,5 +148,33 @@ fn a_screen_on_which_nothing_moves_any_more_keeps_its_rungs() {
     // The rung has two encoders' parameter sets: a track of two files.
     for name in ["src", "audio"] {
         Track::of(&seen, name).check();
+    }
+}
+
+/// rules.md 1, 2, 5 and 7, of sources whose parameter sets change again and again while the publisher stays.
+#[test]
+fn whatever_changes_within_one_connection_is_a_discontinuity_and_nothing_else() {
+    const PART: Clip = Clip { seconds: 4, ..SMALL };
+    const SMALLER: Clip = Clip { width: 480, height: 270, ..PART };
+    let changes = [
+        PART,
+        SMALLER,
+        Clip { more: "-profile:v main", ..SMALLER },
+        // The second parameter set alone: another entropy coder.
+        Clip { more: "-profile:v main -coder 0", ..SMALLER },
+        Clip { width: 360, height: 640, ..PART },
+        Clip { fps: 25, gop: 50, ..PART },
+        PART,
+    ];
+    let _machine = beside_others();
+    for (rungs, set) in [(["src", "240p"], "passthrough_kbps=8000"), (["top", "240p"], "passthrough_kbps=200")] {
+        let worker = Arc::new(Worker::start(&["--ladder", SMALL_LADDER, "--set", "window=120", "--set", set]));
+        std::thread::scope(|scope| {
+            for (stream, sets) in [("anna", Sets::Header), ("bert", Sets::InBand)] {
+                let (worker, changes) = (&worker, &changes);
+                scope.spawn(move || runs::over_one_connection(worker, stream, rungs, changes, sets));
+            }
+        });
+        Arc::into_inner(worker).expect("the watches are over").stop();
     }
 }

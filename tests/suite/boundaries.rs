@@ -207,7 +207,8 @@ fn what_decides_knows_no_runtime_device_clock_or_log() {
     const STD: [&str; 6] = ["fs", "env", "net", "thread", "process", "os"];
     const CLOCKS: [&str; 3] = ["SystemTime", "Instant", "Zoned"];
     let mut wrong = Vec::new();
-    for Source { name, code } in rust_files("src/logic/").into_iter().chain(rust_files("src/cmaf/")) {
+    const MPEGTS: &str = "src/ingest/mpegts";
+    for Source { name, code } in ["src/logic/", "src/cmaf/", MPEGTS].into_iter().flat_map(rust_files) {
         if is_test_file(&name) {
             continue;
         }
@@ -218,7 +219,7 @@ fn what_decides_knows_no_runtime_device_clock_or_log() {
             let module: String = behind.trim_start_matches(':').chars().take_while(|c| is_word(*c)).collect();
             let own = matches!(module.as_str(), "logic" | "cmaf");
             // `pub(crate)` has no path behind it
-            if behind.starts_with("::") && !own {
+            if behind.starts_with("::") && !own && !name.starts_with(MPEGTS) {
                 wrong.push(format!("{name}: crate::{module}"));
             }
         }
@@ -295,7 +296,7 @@ fn no_file_names_a_registry_host() {
     .into();
     let mut wrong = Vec::new();
     for (name, path) in tree() {
-        if name == "Cargo.lock" {
+        if name.ends_with("Cargo.lock") {
             continue;
         }
         let text = String::from_utf8_lossy(&fs::read(path).unwrap()).into_owned();

@@ -3,6 +3,7 @@
 mod clip;
 mod process;
 mod sound;
+mod thumbnails;
 
 use bytes::Bytes;
 use clip::Clip;

@@ -1,6 +1,7 @@
 //! From a publisher's socket to a player's decoder: real processes on loopback, in real time.
 
 mod captions;
+mod change;
 mod codec_death;
 mod crowd;
 mod first;
@@ -10,3 +11,4 @@ mod players;
 mod reconnect;
 mod secrets;
 mod sound;
+mod thumbnails;

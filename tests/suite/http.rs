@@ -29,6 +29,8 @@ fn worker() -> (Worker, Agent) {
         ("live/local/anna/manifest.mpd", b"<MPD/>"),
         ("seg/lw/0/local/anna/s/1/src/0.m4s", b"0123456789"),
         ("seg/lw/0/local/anna/s/1/src/init-00000000.mp4", b"init"),
+        ("thumb/local/anna/latest.jpg", b"latest"),
+        ("thumb/local/anna/1764140000123.jpg", b"then"),
     ] {
         let path = store.join(key);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
@@ -45,6 +47,8 @@ fn objects_have_their_type_their_caching_and_any_origin() {
         ("live/local/anna/manifest.mpd", "application/dash+xml", "public, max-age=1"),
         ("seg/lw/0/local/anna/s/1/src/0.m4s", "video/iso.segment", "public, max-age=31536000, immutable"),
         ("seg/lw/0/local/anna/s/1/src/init-00000000.mp4", "video/mp4", "public, max-age=31536000, immutable"),
+        ("thumb/local/anna/latest.jpg", "image/jpeg", "public, max-age=1"),
+        ("thumb/local/anna/1764140000123.jpg", "image/jpeg", "public, max-age=31536000, immutable"),
     ] {
         let url = format!("http://{}/{key}", worker.http);
         for answer in [agent.get(&url).call().unwrap(), agent.head(&url).call().unwrap()] {

@@ -18,6 +18,9 @@ mod hostile;
 #[cfg(feature = "gst")]
 mod http;
 #[cfg(feature = "gst")]
+mod keys;
+mod mpegts;
+#[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
 mod pathways;
@@ -26,6 +29,11 @@ mod push;
 mod raw_rtmp;
 mod rtmp;
 #[cfg(feature = "gst")]
+mod rtmps;
+#[cfg(feature = "gst")]
 mod s3;
 #[cfg(feature = "gst")]
+mod storm;
+#[cfg(feature = "gst")]
 mod takeover;
+mod tls_client;

@@ -133,6 +133,18 @@ impl Chunker {
         self.command(3, &[&string("connect"), &number(1.0), &about])
     }
 
+    /// `connect` of an encoder that knows Enhanced RTMP v2, with these extended capabilities.
+    pub fn connect_enhanced(&self, app: &str, caps: f64) -> Vec<u8> {
+        let codecs = [&b"\x0a\x00\x00\x00\x02"[..], &string("avc1"), &string("hvc1")].concat();
+        let about = object(&[
+            ("app", string(app)),
+            ("tcUrl", string(&format!("rtmp://127.0.0.1/{app}"))),
+            ("fourCcList", codecs),
+            ("capsEx", number(caps)),
+        ]);
+        self.command(3, &[&string("connect"), &number(1.0), &about])
+    }
+
     /// What OBS and ffmpeg send to begin, without waiting for the answers.
     pub fn publish(&self, key: &str) -> Vec<u8> {
         let key = string(key);
@@ -195,6 +207,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Publisher<S> {
 
     pub async fn send(&mut self, bytes: &[u8]) {
         self.io.write_all(bytes).await.expect("the server takes bytes");
+        // TLS may keep some back.
+        self.io.flush().await.expect("the server takes bytes");
     }
 
     pub async fn message(&mut self, format: u8, csid: u32, time: u32, kind: u8, body: &[u8]) {
@@ -222,13 +236,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Publisher<S> {
         self.until("NetConnection.Connect.Success").await;
     }
 
+    /// The same as an encoder that knows Enhanced RTMP v2.
+    pub async fn connect_enhanced(&mut self, app: &str, caps: f64) {
+        self.handshake().await;
+        self.set_chunk_size(4096).await;
+        self.send(&self.to.connect_enhanced(app, caps)).await;
+        self.until("NetConnection.Connect.Success").await;
+    }
+
     /// Reads until the server has said this.
     pub async fn until(&mut self, text: &str) {
-        while !self.has_heard(text) {
+        self.until_any(&[text]).await;
+    }
+
+    /// The same with one of these.
+    pub async fn until_any(&mut self, texts: &[&str]) {
+        while !texts.iter().any(|text| self.has_heard(text)) {
             let mut buffer = [0; 4096];
             match self.io.read(&mut buffer).await {
                 Ok(n @ 1..) => self.heard.extend(&buffer[..n]),
-                other => panic!("{other:?} before {text:?}, heard {:?}", String::from_utf8_lossy(&self.heard)),
+                other => panic!("{other:?} before {texts:?}, heard {:?}", String::from_utf8_lossy(&self.heard)),
             }
         }
     }

@@ -3,10 +3,15 @@
 //! Tests on a pipe run in tokio's paused time: the clock moves only when nothing else can, so that deadlines are exact and waiting for
 //! them costs nothing. Tests on a socket have a guard of [`GUARD`].
 
+mod enhanced;
 mod ffmpeg;
+#[cfg(feature = "gst")]
+mod gstreamer;
 mod hostile;
 mod log;
+mod proxied;
 mod scarce;
+mod secure;
 mod verdict;
 mod wire;
 
@@ -20,7 +25,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
-use weir::ingest::rtmp::{Cause, Limits, Server, Stats};
+use weir::ingest::rtmp::{Cause, Front, Limits, Server, Stats};
 use weir::ingest::{Packet, Protocol, Request, Verdict};
 
 use crate::raw_rtmp::Publisher;
@@ -56,9 +61,14 @@ impl Bench {
 
     /// A listener on a free port.
     async fn listen(&self) -> (SocketAddr, JoinHandle<()>) {
+        self.listen_behind(Front::default()).await
+    }
+
+    /// The same behind this.
+    async fn listen_behind(&self, front: Front) -> (SocketAddr, JoinHandle<()>) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        (address, tokio::spawn(Arc::clone(&self.server).serve(listener)))
+        (address, tokio::spawn(Arc::clone(&self.server).serve(listener, front)))
     }
 
     /// Waits for a request and accepts it.

@@ -55,6 +55,9 @@ fn a_stream_in_a_bucket_plays_by_the_workers_addresses() {
     }
     let (kind, caching, _) = server.object("some/prefix/live/local/anna/manifest.mpd").unwrap();
     assert_eq!((kind.as_str(), caching.as_str()), ("application/dash+xml", "public, max-age=1"));
+    let (kind, caching, body) = server.object("some/prefix/thumb/local/anna/latest.jpg").expect("a thumbnail in the bucket");
+    assert_eq!((kind.as_str(), caching.as_str()), ("image/jpeg", "public, max-age=1"));
+    assert_eq!(worker.get("thumb/local/anna/latest.jpg").body, body, "and by the worker");
     assert_eq!(worker.get("seg/lw/0/local/anna/no/1/src/0.m4s").status, 404);
     let metrics = worker.get("metrics").text();
     assert!(metrics.contains("weir_store_operations_total{operation=\"put\",result=\"ok\"}"), "{metrics}");

@@ -20,6 +20,7 @@ mod sample_clock;
 mod sandbox;
 mod sound;
 mod tap;
+mod thumbnail;
 mod ticks;
 
 use std::io::Write;

@@ -14,7 +14,7 @@ use weir::logic::recipe::{self, Encoders, Nvidia, Software};
 use crate::beat::Beat;
 use crate::link::Outbox;
 use crate::tap::{self, lock};
-use crate::{device, inventory, log, ticks};
+use crate::{device, inventory, log, thumbnail, ticks};
 
 /// Warnings of one stream that go to the log: a broken source makes one for each picture.
 pub const MAX_WARNINGS: u32 = 20;
@@ -66,6 +66,11 @@ impl Stream {
             let sink = element::<AppSink>(&pipeline, &format!("{}{rung}", recipe::SINK))?;
             let index = u8::try_from(rung).map_err(|_| "more than 256 rungs".to_owned())?;
             tap::forward(&sink, stream, index, out.clone());
+        }
+        if let Some(wanted) = &plan.thumbnail {
+            let due = element::<gst::Element>(&pipeline, recipe::DUE)?;
+            thumbnail::choose(&due.static_pad("sink").ok_or("the thumbnails have no way in")?, wanted.every.0);
+            thumbnail::forward(&element::<AppSink>(&pipeline, recipe::THUMBNAILS)?, stream, out.clone());
         }
         let over = Arc::new(AtomicBool::new(false));
         let watcher = Watcher { stream, pipeline: pipeline.clone(), over: over.clone(), out };
@@ -186,7 +191,7 @@ impl Watcher {
 
 fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
     let said = |e: recipe::RecipeError| e.to_string();
-    let recipe = |encoders| recipe::pipeline(&plan.source, &plan.rungs, encoders).map_err(said);
+    let recipe = |encoders| recipe::pipeline(&plan.source, &plan.rungs, plan.thumbnail.as_ref(), encoders).map_err(said);
     match &plan.encoder {
         Encoder::Software { preset, threads } => {
             let preset = preset.parse().map_err(said)?;

@@ -62,15 +62,19 @@ pub fn forward(sink: &AppSink, stream: u32, rung: u8, out: Arc<Outbox>) {
             config = record;
         }
         let buffer = sample.buffer().ok_or(FlowError::Error)?;
-        // Never the buffer's own PTS: x264enc moves its output by 1000 hours and says so in the segment.
-        let segment = sample.segment().and_then(|s| s.downcast_ref::<gst::ClockTime>()).ok_or(FlowError::Error)?;
-        let time = buffer.pts().and_then(|pts| segment.to_running_time(pts)).ok_or(FlowError::Error)?;
+        let time = time(&sample).ok_or(FlowError::Error)?;
         let data = buffer.map_readable().map_err(|_| FlowError::Error)?;
         let idr = !buffer.flags().contains(BufferFlags::DELTA_UNIT) && has_idr(&data);
         out.send(&FromCodec::Unit { stream, rung, pts: ticks::from_clock(time), idr }, &data);
         Ok(FlowSuccess::Ok)
     };
     sink.set_callbacks(AppSinkCallbacks::builder().new_sample(new_sample).build());
+}
+
+/// When a picture is shown. Never the buffer's own PTS: x264enc moves its output by 1000 hours and says so in the segment.
+pub fn time(sample: &gst::Sample) -> Option<gst::ClockTime> {
+    let segment = sample.segment()?.downcast_ref::<gst::ClockTime>()?;
+    segment.to_running_time(sample.buffer()?.pts()?)
 }
 
 /// Whether one of the NAL units (behind 4-byte lengths) is a slice of an IDR picture (ITU-T H.264, table 7-1: type 5).

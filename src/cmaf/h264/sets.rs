@@ -17,14 +17,7 @@ use super::{H264Error, MAX_RECORD};
 /// # Errors
 /// [`H264Error`] for an access unit that cannot be read, an SPS that cannot be, or sets too long for a record.
 pub fn renewed(avcc: &[u8], data: &[u8]) -> Result<Option<Bytes>, H264Error> {
-    let (mut sps, mut pps) = (Vec::new(), Vec::new());
-    for nal in nal_units(data)? {
-        match nal.first().map_or(0, |first| first & 0x1f) {
-            SPS if !sps.contains(&nal) => sps.push(nal),
-            PPS if !pps.contains(&nal) => pps.push(nal),
-            _ => {}
-        }
-    }
+    let (sps, pps) = sets_of(data)?;
     let record = AvcDecoderConfigurationRecord::try_from(avcc).map_err(|e| broken(&e))?;
     let old_sps: Vec<&[u8]> = record.sequence_parameter_sets().filter_map(Result::ok).collect();
     let old_pps: Vec<&[u8]> = record.picture_parameter_sets().filter_map(Result::ok).collect();
@@ -39,6 +32,31 @@ pub fn renewed(avcc: &[u8], data: &[u8]) -> Result<Option<Bytes>, H264Error> {
     }
     let pps = if pps.is_empty() { old_pps } else { pps };
     write(&sps, &pps).map(Some)
+}
+
+/// The record of a source that announces nothing, as MPEG-TS does: made of an access unit's parameter sets. `None` while it has not both.
+///
+/// # Errors
+/// As [`renewed`].
+pub fn first_record(data: &[u8]) -> Result<Option<Bytes>, H264Error> {
+    let (sps, pps) = sets_of(data)?;
+    if sps.is_empty() || pps.is_empty() { Ok(None) } else { write(&sps, &pps).map(Some) }
+}
+
+/// SPS and PPS.
+type Sets<'a> = (Vec<&'a [u8]>, Vec<&'a [u8]>);
+
+/// Those of an access unit, each once.
+fn sets_of(data: &[u8]) -> Result<Sets<'_>, H264Error> {
+    let (mut sps, mut pps) = (Vec::new(), Vec::new());
+    for nal in nal_units(data)? {
+        match nal.first().map_or(0, |first| first & 0x1f) {
+            SPS if !sps.contains(&nal) => sps.push(nal),
+            PPS if !pps.contains(&nal) => pps.push(nal),
+            _ => {}
+        }
+    }
+    Ok((sps, pps))
 }
 
 fn broken(error: &dyn std::fmt::Debug) -> H264Error {

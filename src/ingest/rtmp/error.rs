@@ -4,7 +4,8 @@ use rtmp_runtime::RtmpError;
 
 use super::stats::Cause;
 use crate::blame::Blame;
-use crate::ingest::{Refusal, flv};
+use crate::ingest::auth::BadName;
+use crate::ingest::{Refusal, flv, proxy, tls};
 
 /// The RTMP application that publishers must name: `rtmp://host/live`.
 pub const APP: &str = "live";
@@ -12,6 +13,8 @@ pub const APP: &str = "live";
 /// A deadline by its name; lengths are in [`super::Limits`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deadline {
+    /// From the connection to the end of a PROXY header and of TLS's handshake.
+    Handshake,
     /// From the connection to `publish`.
     Setup,
     /// The worker's answer to a request.
@@ -25,6 +28,7 @@ pub enum Deadline {
 impl std::fmt::Display for Deadline {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(match self {
+            Deadline::Handshake => "handshake deadline: no PROXY header or no TLS in time",
             Deadline::Setup => "setup deadline: no publish in time",
             Deadline::Verdict => "verdict deadline: the worker did not answer in time",
             Deadline::Idle => "idle deadline: no media",
@@ -48,6 +52,15 @@ pub enum Error {
         /// [`super::Limits::connections_per_address`].
         limit: u32,
     },
+    /// A PROXY header that is missing, wrong, or not to be taken from there.
+    #[error("{0}")]
+    Proxy(#[from] proxy::Error),
+    /// No TLS where it must be.
+    #[error("{0}")]
+    Tls(tls::Failure),
+    /// TLS where there is none.
+    #[error("TLS on the RTMP listener: the server address must begin with rtmp://, or have the port of RTMPS")]
+    UnaskedTls,
     /// Not RTMP, or not as it should be.
     #[error("protocol error: {0}")]
     Protocol(#[from] RtmpError),
@@ -69,6 +82,9 @@ pub enum Error {
     /// `publish` without a name.
     #[error("publish without a stream key")]
     NoKey,
+    /// `publish` with a name that cannot be one.
+    #[error("{0}")]
+    BadName(#[from] BadName),
     /// The worker said no.
     #[error("refused: {} ({})", .0.reason, .0.code)]
     Refused(Refusal),
@@ -122,6 +138,8 @@ impl Error {
             | Error::WorkerLeft
             | Error::Dismissed(_)
             | Error::Deadline(Deadline::Verdict) => Blame::Worker,
+            // The load balancer's settings and ours do not fit.
+            Error::Proxy(error) if *error != proxy::Error::Untrusted => Blame::Operator,
             Error::Refused(refusal) if refusal.code == Refusal::REJECTED => Blame::Worker,
             _ => Blame::Publisher,
         }
@@ -132,11 +150,14 @@ impl Error {
         match self {
             Error::Full { .. } => Cause::Full,
             Error::AddressFull { .. } => Cause::AddressFull,
-            Error::Protocol(_) | Error::SecondStream | Error::Media { .. } => Cause::Protocol,
+            Error::Proxy(_) | Error::Tls(tls::Failure::Proxy(_)) => Cause::Proxy,
+            Error::Tls(tls::Failure::Deadline) => Cause::Deadline,
+            Error::Tls(_) => Cause::Tls,
+            Error::Protocol(_) | Error::UnaskedTls | Error::SecondStream | Error::Media { .. } => Cause::Protocol,
             Error::NoPublish { .. } | Error::TooLong { .. } => Cause::Limit,
             Error::Deadline(Deadline::Verdict) | Error::ShuttingDown | Error::WorkerLeft | Error::Dismissed(_) => Cause::Worker,
             Error::Deadline(_) => Cause::Deadline,
-            Error::WrongApp { .. } | Error::NoKey | Error::Refused(_) => Cause::Refused,
+            Error::WrongApp { .. } | Error::NoKey | Error::BadName(_) | Error::Refused(_) => Cause::Refused,
             Error::Codec(_) => Cause::Codec,
             Error::Cut | Error::Io(_) => Cause::Cut,
         }
@@ -148,12 +169,14 @@ impl Error {
             Error::Refused(refusal) | Error::Dismissed(refusal) => return Some(refusal.clone()),
             Error::WrongApp { .. } => (Refusal::BAD_NAME, format!("the server address must end in /{APP}")),
             Error::NoKey => (Refusal::BAD_NAME, "no stream key given".to_owned()),
+            Error::BadName(_) => (Refusal::BAD_NAME, self.to_string()),
             Error::Deadline(Deadline::Verdict) => (Refusal::REJECTED, "the server is too busy, try again".to_owned()),
             Error::ShuttingDown | Error::SecondStream | Error::Codec(_) | Error::WorkerLeft => {
                 (Refusal::REJECTED, self.to_string())
             }
             Error::Media { .. } | Error::TooLong { .. } => (Refusal::REJECTED, self.to_string()),
             Error::Full { .. } | Error::AddressFull { .. } | Error::NoPublish { .. } => return None,
+            Error::Proxy(_) | Error::Tls(_) | Error::UnaskedTls => return None,
             Error::Protocol(_) | Error::Deadline(_) | Error::Cut | Error::Io(_) => return None,
         };
         Some(Refusal { code, reason })

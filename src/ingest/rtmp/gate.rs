@@ -1,10 +1,11 @@
 //! Counts connections, in all and per address, and refuses the next one over a limit. Knows no sockets.
 
 use std::collections::HashMap;
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::error::Error;
+use crate::ingest::household;
 
 /// The counter.
 #[derive(Debug)]
@@ -24,7 +25,8 @@ struct Open {
 #[derive(Debug)]
 pub(super) struct Place {
     gate: Arc<Gate>,
-    address: IpAddr,
+    /// Whose it is, once that is known.
+    address: Option<IpAddr>,
 }
 
 impl Gate {
@@ -32,20 +34,37 @@ impl Gate {
         Arc::new(Self { total, per_address, open: Mutex::default() })
     }
 
+    /// A place for somebody from this address.
     pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Error> {
-        let address = household(address);
+        let mut place = self.arrive()?;
+        place.belongs_to(address)?;
+        Ok(place)
+    }
+
+    /// A place for somebody whose address a load balancer is still to tell.
+    pub(super) fn arrive(self: &Arc<Self>) -> Result<Place, Error> {
         // A count cannot be half changed: a poisoned lock is as good as any.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total {
             return Err(Error::Full { limit: self.total });
         }
-        let here = open.by_address.entry(address).or_default();
-        if *here >= self.per_address {
-            return Err(Error::AddressFull { limit: self.per_address });
-        }
-        *here += 1;
         open.total += 1;
-        Ok(Place { gate: Arc::clone(self), address })
+        Ok(Place { gate: Arc::clone(self), address: None })
+    }
+}
+
+impl Place {
+    /// Whose place it is. To be said once.
+    pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Error> {
+        let address = household(address);
+        let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
+        let here = open.by_address.get(&address).copied().unwrap_or_default();
+        if here >= self.gate.per_address {
+            return Err(Error::AddressFull { limit: self.gate.per_address });
+        }
+        open.by_address.insert(address, here + 1);
+        self.address = Some(address);
+        Ok(())
     }
 }
 
@@ -53,21 +72,14 @@ impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
         open.total = open.total.saturating_sub(1);
-        if let Some(here) = open.by_address.get_mut(&self.address) {
+        let Some(address) = self.address else { return };
+        if let Some(here) = open.by_address.get_mut(&address) {
             *here = here.saturating_sub(1);
             // The map must not grow with every address that ever came.
             if *here == 0 {
-                open.by_address.remove(&self.address);
+                open.by_address.remove(&address);
             }
         }
-    }
-}
-
-/// One subscriber has one IPv4 address or a whole IPv6 /64 (RFC 6177), also when an IPv6 socket shows IPv4 as `::ffff:a.b.c.d`.
-fn household(address: IpAddr) -> IpAddr {
-    match address.to_canonical() {
-        v4 @ IpAddr::V4(_) => v4,
-        IpAddr::V6(v6) => Ipv6Addr::from_bits(v6.to_bits() & (u128::MAX << 64)).into(),
     }
 }
 
@@ -92,16 +104,25 @@ mod tests {
     }
 
     #[test]
-    fn ipv6_counts_by_its_64_and_mapped_ipv4_as_ipv4() {
-        assert_eq!(household(ip("2001:db8:1:2:3:4:5:6")), ip("2001:db8:1:2::"));
-        assert_eq!(household(ip("::ffff:192.0.2.1")), ip("192.0.2.1"));
+    fn a_place_counts_before_and_after_it_is_known_whose_it_is() {
+        let gate = Gate::new(2, 1);
+        let mut first = gate.arrive().unwrap();
+        let mut second = gate.arrive().unwrap();
+        assert!(matches!(gate.arrive(), Err(Error::Full { limit: 2 })));
+        first.belongs_to(ip("192.0.2.1")).unwrap();
+        assert!(matches!(second.belongs_to(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        // Whoever was refused takes nothing with him that is not his.
+        drop(second);
+        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        drop(first);
+        let _again = (gate.enter(ip("192.0.2.1")).unwrap(), gate.arrive().unwrap());
     }
 
     #[test]
     fn nothing_is_kept_of_who_has_left() {
         let gate = Gate::new(1, 1);
         for i in 0..100 {
-            gate.enter(Ipv6Addr::from_bits(i << 64).into()).unwrap();
+            gate.enter(std::net::Ipv6Addr::from_bits(i << 64).into()).unwrap();
         }
         assert!(gate.open.lock().unwrap().by_address.is_empty());
     }

@@ -23,7 +23,10 @@ pub struct Limits {
     /// Bytes that a connection may send before it has asked to publish, 4096 to 1048576. Default 64 KiB: handshake (3073) and the four
     /// commands of OBS and ffmpeg come to about 4 KiB.
     pub bytes_before_publish: u32,
-    /// Milliseconds from the connection to `publish`, 100 to 60000. Default 10 s: five round trips on a bad mobile line.
+    /// Milliseconds from the connection to the end of a PROXY header and of TLS's handshake, where there are any, 100 to 60000. Default 5 s: two
+    /// round trips for TCP and TLS 1.2, and a lost packet's first two retries (RFC 6298: 1 s, 2 s).
+    pub handshake_ms: u64,
+    /// Milliseconds from there to `publish`, 100 to 60000. Default 10 s: five round trips on a bad mobile line.
     pub setup_ms: u64,
     /// Milliseconds for the worker's verdict, 100 to 60000. Default 10 s: one call to a control plane and a second
     /// try.
@@ -33,7 +36,7 @@ pub struct Limits {
     pub idle_ms: u64,
     /// Milliseconds for one reply to leave, 100 to 60000. Default 5 s: the longest has 3 KiB and fits any socket buffer.
     pub write_ms: u64,
-    /// Milliseconds to wait for the other side to close after our last word, 0 to 60000. Default 2 s: closing at once with unread bytes
+    /// Milliseconds to wait for the other side to close after our last word, or after its own, 0 to 60000. Default 2 s: closing at once with unread bytes
     /// resets the connection (RFC 1122, 4.2.2.13) and the publisher may lose the text of the refusal.
     pub goodbye_ms: u64,
     /// Longest message, that is one access unit, 65536 to 8388608 bytes. Default and maximum 8 MiB: the first picture of a 2160p stream may
@@ -51,6 +54,7 @@ impl Default for Limits {
             connections: 512,
             connections_per_address: 32,
             bytes_before_publish: 64 << 10,
+            handshake_ms: 5_000,
             setup_ms: 10_000,
             verdict_ms: 10_000,
             idle_ms: 10_000,
@@ -87,6 +91,7 @@ impl Limits {
             ("connections", self.connections.into(), 1, 65_536),
             ("connections_per_address", self.connections_per_address.into(), 1, 65_536),
             ("bytes_before_publish", self.bytes_before_publish.into(), 4096, 1 << 20),
+            ("handshake_ms", self.handshake_ms, 100, 60_000),
             ("setup_ms", self.setup_ms, 100, 60_000),
             ("verdict_ms", self.verdict_ms, 100, 60_000),
             ("idle_ms", self.idle_ms, 1000, 300_000),
@@ -105,6 +110,10 @@ impl Limits {
     /// of a video message.
     pub(super) fn max_in_progress(&self) -> usize {
         widen(self.message_bytes).saturating_add(64 << 10)
+    }
+
+    pub(super) fn handshake(&self) -> Duration {
+        Duration::from_millis(self.handshake_ms)
     }
 
     pub(super) fn setup(&self) -> Duration {

@@ -27,7 +27,7 @@ const CUES: [&str; 2] = ["onTextData", "onCuePoint"];
 const COMMAND_HEAD: [u8; 12] = [2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0];
 
 /// `None` for other script data, and for what cannot be read: a stream must not die of its advertisement.
-pub(super) fn parse(time: u32, body: &[u8]) -> Option<Packet> {
+pub(crate) fn parse(time: u32, body: &[u8]) -> Option<Packet> {
     if body.len() > MAX_SCRIPT {
         return None;
     }

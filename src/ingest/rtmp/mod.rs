@@ -4,7 +4,9 @@
 //! packets is the worker's business, asked by [`Request`]. Back-pressure is TCP's: a worker that does not take packets
 //! stops the reading.
 
+mod connect;
 mod error;
+mod front;
 mod gate;
 mod limits;
 mod metadata;
@@ -22,11 +24,15 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+pub use self::connect::Codecs;
 pub use self::error::{APP, Deadline, Error};
+pub use self::front::Front;
 use self::gate::Gate;
 pub use self::limits::{Limits, OutOfRange};
 use self::session::End;
 pub use self::stats::{Cause, Stats};
+#[cfg(any(test, fuzzing))]
+pub(crate) use self::{metadata::parse as parse_script, session::tag_body};
 use super::{Protocol, Request};
 
 /// Pause after `accept` failed for want of descriptors or memory: long enough not to spin, short enough that nobody's connection times out.
@@ -36,6 +42,7 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub struct Server {
     limits: Limits,
+    codecs: Codecs,
     requests: mpsc::Sender<Request>,
     shutdown: CancellationToken,
     stats: Arc<Stats>,
@@ -50,7 +57,13 @@ impl Server {
     pub fn new(limits: Limits, requests: mpsc::Sender<Request>, shutdown: CancellationToken) -> Result<Self, OutOfRange> {
         limits.check()?;
         let gate = Gate::new(limits.connections, limits.connections_per_address);
-        Ok(Self { limits, requests, shutdown, stats: Arc::default(), gate })
+        Ok(Self { limits, codecs: Codecs::default(), requests, shutdown, stats: Arc::default(), gate })
+    }
+
+    /// Announces these codecs to encoders that ask (Enhanced RTMP), in place of H.264 and AAC.
+    #[must_use]
+    pub fn announcing(self, codecs: Codecs) -> Self {
+        Self { codecs, ..self }
     }
 
     /// The counters.
@@ -59,8 +72,8 @@ impl Server {
     }
 
     /// Takes connections until shutdown, then waits until the last publisher has left or the worker has dropped his packets' receiver.
-    /// Dropping the future cuts all connections.
-    pub async fn serve(self: Arc<Self>, listener: TcpListener) {
+    /// Dropping the future cuts all connections. Several listeners may be served at once; the limits are for all of them together.
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, front: Front) {
         let mut connections = JoinSet::new();
         let mut failing = false;
         loop {
@@ -77,8 +90,8 @@ impl Server {
                     failing = false;
                     // Replies are small and waited for; a socket that cannot be told so works all the same.
                     let _ = socket.set_nodelay(true);
-                    let server = Arc::clone(&self);
-                    connections.spawn(async move { server.connection(socket, peer, Protocol::Rtmp).await });
+                    let (server, front) = (Arc::clone(&self), front.clone());
+                    connections.spawn(async move { server.arrival(socket, peer, &front).await });
                 }
                 Err(error) => {
                     self.stats.count_accept_failure();
@@ -107,6 +120,11 @@ impl Server {
             Ok(_place) => session::run(self, io, peer, protocol).await,
             Err(full) => Err(full),
         };
+        self.ended(peer, outcome);
+    }
+
+    /// Counts a connection's end and writes its line.
+    fn ended(&self, peer: SocketAddr, outcome: Result<End, Error>) {
         match outcome {
             Ok(end) => {
                 self.stats.count_end(if end == End::Unpublished { Cause::Finished } else { Cause::Left });

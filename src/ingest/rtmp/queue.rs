@@ -60,6 +60,11 @@ impl Queue {
         self.line.refusal().map_or(Error::WorkerLeft, Error::Dismissed)
     }
 
+    /// What connection and session tell each other.
+    pub(super) fn line(&self) -> &Arc<Line> {
+        &self.line
+    }
+
     /// Bytes came, whatever they hold.
     pub(super) fn count_bytes(&self, bytes: usize) {
         self.line.count_bytes(bytes);
@@ -72,7 +77,7 @@ fn cost(packet: &Packet) -> usize {
             data.len()
         }
         Packet::Cue(cue) => cue.text.len(),
-        Packet::Metadata(_) | Packet::Unpublish => 0,
+        Packet::Clock(_) | Packet::Metadata(_) | Packet::Unpublish => 0,
     };
     data.saturating_add(OVERHEAD)
 }

@@ -5,6 +5,7 @@
 //! of media before what was broken.
 
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use bytes::Bytes;
 use rtmp_runtime::RtmpError;
@@ -17,19 +18,20 @@ use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::connect::Connect;
 use super::error::{APP, Deadline, Error};
 use super::limits::widen;
 use super::queue::Queue;
-use super::{Server, metadata};
-use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv};
+use super::{Server, connect, metadata};
+use crate::ingest::auth::Name;
+use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv, proxy, tls};
 use crate::logic::model::Coding;
-use crate::secret::Secret;
 
 /// Bytes per read: 16 ms of 8 Mbit/s, and one TLS record.
 const READ: usize = 16 << 10;
 
 /// Chunk size of what we write; the one that `ServerConfig` announces by default.
-const CHUNK_SIZE: u32 = 4096;
+pub(super) const CHUNK_SIZE: u32 = 4096;
 
 /// C0, C1 and C2 (RTMP 1.0, section 5.2).
 const HANDSHAKE: usize = 1 + 2 * HANDSHAKE_PACKET_LEN;
@@ -52,19 +54,15 @@ where
 {
     let config =
         ServerConfig::default().with_chunk_size(CHUNK_SIZE).with_max_in_progress_bytes(server.limits.max_in_progress());
-    let mut session = Session {
-        server,
-        io,
-        peer,
-        protocol,
-        rtmp: ServerSession::new(config),
-        buffer: vec![0; READ],
-        stream: None,
-        coding: None,
-    };
+    let connect = Connect::new(server.limits.bytes_before_publish);
+    let (rtmp, buffer) = (ServerSession::new(config), vec![0; READ]);
+    let mut session = Session { server, io, peer, protocol, rtmp, buffer, connect, stream: None, coding: None };
     let outcome = session.drive().await;
     let told = match (&outcome, session.stream) {
-        (Ok(End::Unpublished), _) => true,
+        (Ok(End::Unpublished), _) => {
+            session.see_off().await;
+            false
+        }
         (Err(error), Some(stream)) => match error.refusal() {
             Some(refusal) => session.tell(stream, &refusal).await,
             None => false,
@@ -84,6 +82,8 @@ struct Session<'a, S> {
     protocol: Protocol,
     rtmp: ServerSession,
     buffer: Vec<u8>,
+    /// What the publisher said of himself in `connect`.
+    connect: Connect,
     /// The message stream of `publish`, once it has been asked for.
     stream: Option<u32>,
     /// Of the last video configuration.
@@ -128,16 +128,26 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
             // The session would wait for all of C1 before it looks; HTTP and TLS need not keep a place that long.
             if seen == 0 && self.buffer[0] != RTMP_VERSION {
-                return Err(Error::Protocol(RtmpError::Malformed { what: "version in C0" }));
+                return Err(stranger(&self.buffer[..n]));
+            }
+            // Handshake and messages never share a read.
+            if seen >= HANDSHAKE {
+                self.connect.hear(&self.buffer[..n]);
             }
             seen += n;
-            let (reply, events) = self.rtmp.handle_data(&self.buffer[..n])?;
+            let (mut reply, events) = self.rtmp.handle_data(&self.buffer[..n])?;
+            if events.iter().any(|event| matches!(event, ServerEvent::Connected { .. })) && self.connect.is_enhanced() {
+                reply = connect::answer(reply, &self.server.codecs);
+            }
             let mut events = events.into_iter();
             while let Some(event) = events.next() {
                 match event {
                     ServerEvent::Publish { app, stream_key, stream_id } => {
                         self.stream = Some(stream_id);
                         let queue = self.ask(app, &stream_key).await?;
+                        if self.connect.can_reconnect() {
+                            queue.line().can_move();
+                        }
                         // Before the media behind it: they may have to wait for the worker.
                         self.write(&reply).await?;
                         return Ok(Ok(Accepted { queue, rest: events }));
@@ -157,7 +167,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         if app != APP {
             return Err(Error::WrongApp { app: app.chars().take(40).collect() });
         }
-        let (key, token) = split_key(stream_key);
+        let Name { key, token, signed } = Name::parse(stream_key)?;
         if key.expose().is_empty() {
             return Err(Error::NoKey);
         }
@@ -165,7 +175,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             return Err(Error::ShuttingDown);
         }
         let (verdict, answer) = oneshot::channel();
-        let request = Request { protocol: self.protocol, peer: self.peer, app, key, token, verdict };
+        let request = Request { protocol: self.protocol, peer: self.peer, app, key, token, signed, verdict };
         let asked = async {
             self.server.requests.send(request).await.map_err(|_| Error::ShuttingDown)?;
             answer.await.map_err(|_| Error::ShuttingDown)
@@ -181,6 +191,8 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     /// Everything after it.
     async fn publish(&mut self, mut queue: Queue, mut events: std::vec::IntoIter<ServerEvent>) -> Result<End, Error> {
         let mut idle = Instant::now() + self.server.limits.idle();
+        let line = Arc::clone(queue.line());
+        let mut asked = false;
         loop {
             let mut media = false;
             for event in events {
@@ -204,9 +216,16 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             if media {
                 idle = Instant::now() + self.server.limits.idle();
             }
-            let n = tokio::select! {
-                () = queue.closed() => return Err(queue.left()),
-                read = self.read(READ, idle, Deadline::Idle) => read?,
+            let n = loop {
+                let to = tokio::select! {
+                    () = queue.closed() => return Err(queue.left()),
+                    read = self.read(READ, idle, Deadline::Idle) => break read?,
+                    to = line.asked_to_move(), if !asked => to,
+                };
+                // He goes on here until he is ready: the next key frame as a rule.
+                asked = true;
+                let request = connect::reconnect_request(to.as_deref())?;
+                self.write(&request).await?;
             };
             queue.count_bytes(n);
             if n == 0 {
@@ -258,7 +277,11 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
     async fn read(&mut self, most: usize, until: Instant, deadline: Deadline) -> Result<usize, Error> {
         let most = most.min(self.buffer.len());
         let read = self.io.read(&mut self.buffer[..most]);
-        let n = timeout_at(until, read).await.map_err(|_| Error::Deadline(deadline))??;
+        let n = match timeout_at(until, read).await.map_err(|_| Error::Deadline(deadline))? {
+            // Closed without TLS's own goodbye (RFC 8446, 6.1). RTMP has one: without it either end is a cut.
+            Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => 0,
+            read => read?,
+        };
         self.server.stats.count_bytes(n);
         Ok(n)
     }
@@ -283,6 +306,14 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
     }
 
+    /// Lets the publisher close first, who has said that he stops. GStreamer's rtmp2sink takes it for a failure if we do while it is still saying so.
+    async fn see_off(&mut self) {
+        let until = Instant::now() + self.server.limits.goodbye();
+        while let Ok(Ok(1..)) = timeout_at(until, self.io.read(&mut self.buffer)).await {}
+        // At the least TLS's goodbye, and what is still on its way; whoever has closed does not mind.
+        let _ = timeout(self.server.limits.write(), self.io.shutdown()).await;
+    }
+
     /// Ends our direction and waits until the publisher has closed his, so that our last words are read before a reset could take them.
     async fn goodbye(&mut self) {
         let until = Instant::now() + self.server.limits.goodbye();
@@ -291,13 +322,6 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
         }
         while let Ok(Ok(1..)) = timeout_at(until, self.io.read(&mut self.buffer)).await {}
     }
-}
-
-/// A publishing name `key?token=x&more` in its two parts that mean something here. No percent decoding: keys are made of letters.
-fn split_key(name: &str) -> (Secret, Option<Secret>) {
-    let (key, query) = name.split_once('?').unwrap_or((name, ""));
-    let token = query.split('&').find_map(|pair| pair.strip_prefix("token="));
-    (Secret::new(key), token.map(Secret::new))
 }
 
 /// An FLV tag: message type, RTMP time, message body.
@@ -317,6 +341,21 @@ fn tag(flv: Vec<u8>) -> Option<Tag> {
     let &[kind, _, _, _, t2, t1, t0, t3, ..] = bytes.as_ref() else { return None };
     let end = bytes.len().checked_sub(4).filter(|&end| end >= 11)?;
     Some(Tag { kind, time: u32::from_be_bytes([t3, t2, t1, t0]), body: bytes.slice(11..end) })
+}
+
+/// Who does not begin with C0, by what he begins with.
+fn stranger(bytes: &[u8]) -> Error {
+    match (proxy::begins(bytes), bytes) {
+        (Some(error), _) => Error::Proxy(error),
+        (None, [tls::HANDSHAKE_RECORD, ..]) => Error::UnaskedTls,
+        _ => Error::Protocol(RtmpError::Malformed { what: "version in C0" }),
+    }
+}
+
+/// The same, for who feeds it strange bytes: message type, time, body.
+#[cfg(any(test, fuzzing))]
+pub(crate) fn tag_body(flv: Vec<u8>) -> Option<(u8, u32, Bytes)> {
+    tag(flv).map(|tag| (tag.kind, tag.time, tag.body))
 }
 
 /// `onStatus` with level error (RTMP 1.0, section 7.2.2) by a writer of its own: it begins with a full header and needs no state of the
@@ -349,21 +388,6 @@ fn status(stream: u32, refusal: &Refusal) -> Result<Vec<u8>, RtmpError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_name_is_split_at_the_question_mark_and_the_token_found() {
-        for (name, key, token) in [
-            ("anna", "anna", None),
-            ("anna?", "anna", None),
-            ("anna?token=t1", "anna", Some("t1")),
-            ("anna?a=b&token=t1&token=t2&x", "anna", Some("t1")),
-            ("anna?xtoken=t1", "anna", None),
-            ("anna?token=a?b=c", "anna", Some("a?b=c")),
-            ("?token=t1", "", Some("t1")),
-        ] {
-            assert_eq!(split_key(name), (Secret::new(key), token.map(Secret::new)), "{name}");
-        }
-    }
 
     #[test]
     fn a_tag_is_found_behind_a_file_header_and_broken_ones_are_none() {

@@ -20,6 +20,10 @@ pub enum Cause {
     Refused,
     /// A codec that we do not take.
     Codec,
+    /// No TLS where it must be, or a handshake that failed.
+    Tls,
+    /// A PROXY header that is missing, wrong, or not to be taken from there.
+    Proxy,
     /// Broke RTMP or FLV.
     Protocol,
     /// Over a limit of size.
@@ -32,7 +36,7 @@ pub enum Cause {
 
 impl Cause {
     /// All of them, in the order of their numbers.
-    pub const ALL: [Cause; 11] = [
+    pub const ALL: [Cause; 13] = [
         Cause::Finished,
         Cause::Left,
         Cause::Cut,
@@ -40,6 +44,8 @@ impl Cause {
         Cause::AddressFull,
         Cause::Refused,
         Cause::Codec,
+        Cause::Tls,
+        Cause::Proxy,
         Cause::Protocol,
         Cause::Limit,
         Cause::Deadline,
@@ -56,6 +62,8 @@ impl Cause {
             Cause::AddressFull => "address_full",
             Cause::Refused => "refused",
             Cause::Codec => "codec",
+            Cause::Tls => "tls",
+            Cause::Proxy => "proxy",
             Cause::Protocol => "protocol",
             Cause::Limit => "limit",
             Cause::Deadline => "deadline",

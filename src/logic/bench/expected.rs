@@ -99,6 +99,11 @@ impl Machine {
         Some(table * f64::from(self.clock_mhz?) / published.encode_clock * engines * of_size)
     }
 
+    /// Macroblocks per second that all encoders together encode by a preset, 1 to 7.
+    pub fn throughput(&self, preset: u8) -> Option<f64> {
+        Some(self.encoded_fps(preset, 1920, 1080, u32::MAX)? * TABLE_MACROBLOCKS)
+    }
+
     /// Pictures of this size per second that all decoders together decode.
     pub fn decoded_fps(&self, width: u32, height: u32) -> Option<f64> {
         let published = self.published()?;
@@ -108,7 +113,7 @@ impl Machine {
 
     /// How many streams of these rungs the encoders can do by a preset.
     pub fn streams(&self, preset: u8, rungs: &[Rung]) -> Option<f64> {
-        let full = self.encoded_fps(preset, 1920, 1080, u32::MAX)? * TABLE_MACROBLOCKS;
+        let full = self.throughput(preset)?;
         let load = placement::load(rungs);
         (load > 0).then(|| full / load as f64)
     }

@@ -19,8 +19,8 @@ const MAX_ERRORS: u64 = 25;
 /// Largest picture that is measured with: NVENC's of H.264, luma samples a side.
 const MAX_SIDE: u32 = 4096;
 
-/// How much work an encoder puts into a picture, by how full the device is going to be. Fixed for a worker: another class gives other parameter sets,
-/// and with them a discontinuity on all tracks (rules.md 5).
+/// How much work an encoder puts into a picture (`logic::placement` says when). Fixed for a session: another class gives other parameter sets, and with them
+/// a discontinuity on all tracks (rules.md 2).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Class {
@@ -44,6 +44,15 @@ struct Effort {
 }
 
 impl Class {
+    /// Its name, as configured.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Dense => "dense",
+            Self::Normal => "normal",
+            Self::Premium => "premium",
+        }
+    }
+
     /// NVENC's preset, 1 (fastest) to 7.
     pub const fn preset(self) -> u8 {
         self.effort().preset
@@ -177,6 +186,8 @@ mod tests {
     use crate::cmaf::h264::tests::records::{self, bytes};
     use crate::logic::model::FrameRate;
     use crate::logic::recipe::{Encoders, pipeline};
+    use crate::logic::thumbnail::Thumbnail;
+    use crate::logic::time::MediaTime;
 
     const DENSE: Nvidia = Nvidia {
         class: Class::Dense,
@@ -197,7 +208,8 @@ mod tests {
 
     #[test]
     fn pictures_stay_in_the_devices_memory() {
-        let text = pipeline(&format(records::WIDE_576), &[rung(640, 360), rung(426, 240)], Encoders::Nvidia(&DENSE)).unwrap();
+        let text =
+            pipeline(&format(records::WIDE_576), &[rung(640, 360), rung(426, 240)], None, Encoders::Nvidia(&DENSE)).unwrap();
         for word in text.split_whitespace().filter(|w| w.contains("video/x-raw")) {
             assert!(word.contains("video/x-raw(memory:CUDAMemory)"), "{word}");
         }
@@ -206,12 +218,24 @@ mod tests {
     }
 
     #[test]
+    fn thumbnails_are_scaled_before_they_are_downloaded() {
+        let thumbnail = Thumbnail { width: 320, height: 180, quality: 75, every: MediaTime::from_secs(4) };
+        let rungs = [rung(640, 360)];
+        let text = pipeline(&format(records::WIDE_576), &rungs, Some(&thumbnail), Encoders::Nvidia(&DENSE)).unwrap();
+        let branch = &text[text.find("name=due").unwrap()..];
+        let place = |part: &str| branch.find(part).unwrap_or_else(|| panic!("{part}: {branch}"));
+        assert!(place("width=320,height=180") < place("cudadownload") && place("cudadownload") < place("jpegenc"));
+        assert!(branch[..place("cudadownload")].contains("cudaconvertscale"), "{branch}");
+        assert_eq!(text.matches("cudadownload").count(), 1, "{text}");
+    }
+
+    #[test]
     fn what_the_cpu_decodes_is_uploaded_once() {
         let settings = Nvidia { allow_cpu_decode: true, ..DENSE };
-        let text = pipeline(&format(records::INTERLACED), &[rung(640, 360)], Encoders::Nvidia(&settings)).unwrap();
+        let text = pipeline(&format(records::INTERLACED), &[rung(640, 360)], None, Encoders::Nvidia(&settings)).unwrap();
         assert_eq!(text.matches("cudaupload").count(), 1);
         assert!(text.contains("avdec_h264") && text.contains("deinterlace") && !text.contains("nvh264dec"), "{text}");
-        let refused = pipeline(&format(records::INTERLACED), &[rung(640, 360)], Encoders::Nvidia(&DENSE));
+        let refused = pipeline(&format(records::INTERLACED), &[rung(640, 360)], None, Encoders::Nvidia(&DENSE));
         assert!(matches!(refused, Err(RecipeError::Undecodable(_))));
     }
 
@@ -220,7 +244,7 @@ mod tests {
         use crate::cmaf::{av1, h265};
         let hevc = h265::read_record(&bytes(h265::tests::records::MAIN), None).unwrap();
         let av1 = av1::read_record(&bytes(av1::tests::records::MAIN), None).unwrap();
-        let text = |source, settings| pipeline(source, &[rung(320, 180)], Encoders::Nvidia(settings));
+        let text = |source, settings| pipeline(source, &[rung(320, 180)], None, Encoders::Nvidia(settings));
         let device = text(&hevc, &DENSE).unwrap();
         assert!(device.contains("h265parse ! nvh265dec max-errors=") && !device.contains("cudaupload"), "{device}");
         assert!(matches!(text(&av1, &DENSE), Err(RecipeError::Undecodable(_))));
@@ -232,7 +256,7 @@ mod tests {
 
     #[test]
     fn rates_are_told_in_units_of_1024_bits() {
-        let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&DENSE)).unwrap();
+        let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], None, Encoders::Nvidia(&DENSE)).unwrap();
         assert!(text.contains(" bitrate=1000 ") && text.contains(" vbv-buffer-size=1000 "), "{text}");
         assert_eq!(in_1024(1), 1, "never none");
     }
@@ -241,14 +265,14 @@ mod tests {
     fn only_the_premium_class_reorders_pictures() {
         for (class, bframes) in [(Class::Dense, 0), (Class::Normal, 0), (Class::Premium, 2)] {
             let settings = Nvidia { class, ..DENSE };
-            let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&settings)).unwrap();
+            let text = pipeline(&format(records::WIDE_576), &[rung(640, 360)], None, Encoders::Nvidia(&settings)).unwrap();
             assert!(text.contains(&format!(" bframes={bframes} ")), "{text}");
         }
     }
 
     #[test]
     fn what_is_measured_is_a_rung_as_streams_have_it() {
-        let stream = pipeline(&format(records::WIDE_576), &[rung(640, 360)], Encoders::Nvidia(&DENSE)).unwrap();
+        let stream = pipeline(&format(records::WIDE_576), &[rung(640, 360)], None, Encoders::Nvidia(&DENSE)).unwrap();
         let measured = bench(1, &rung(640, 360)).unwrap();
         let encoder = |text: &str| text[text.find("capssetter").unwrap()..].to_owned();
         assert_eq!(encoder(&measured), encoder(&stream));
@@ -259,7 +283,7 @@ mod tests {
 
     #[test]
     fn a_rung_below_the_encoders_smallest_picture_is_refused() {
-        let text = pipeline(&format(records::WIDE_576), &[rung(128, 72)], Encoders::Nvidia(&DENSE));
+        let text = pipeline(&format(records::WIDE_576), &[rung(128, 72)], None, Encoders::Nvidia(&DENSE));
         assert_eq!(text.unwrap_err().to_string(), "128x72 is smaller than 160x64, the encoder's smallest picture");
     }
 }

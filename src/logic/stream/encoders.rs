@@ -72,6 +72,9 @@ pub(super) struct Shedding {
 
 impl Stream {
     pub(super) fn plan(&self, format: &VideoFormat, passthrough: bool) -> Vec<Rung> {
+        if self.setup.encoders.undecodable(format).is_some() {
+            return Vec::new();
+        }
         // A source rung of another coding is a choice for some players: beside it the whole ladder is made for all of them.
         let source = self.tracks.iter().find(|t| t.role == Role::Source).and_then(|t| t.format().coding());
         let enough = source.unwrap_or(format.coding()) == Coding::H264;

@@ -5,8 +5,9 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::status::thousandths;
-use super::{Now, Stream};
+use super::{Now, Output, Stream};
 use crate::cmaf::video;
+use crate::logic::allowance::{self, Allowance, Standing};
 use crate::logic::encoding::Encoding;
 use crate::logic::facts::Tally;
 use crate::logic::pace::{self, Look, Pace, Reading};
@@ -24,6 +25,7 @@ const RECENT_JUMP: Duration = Duration::from_secs(300);
 pub(super) struct Watch {
     reading: Reading,
     pub pace: Pace,
+    allowance: Allowance,
     jumps: Tally,
     lost: Tally,
 }
@@ -110,6 +112,11 @@ impl Stream {
         self.watch.reading = reading;
     }
 
+    /// What the publisher's key allows him to send, kbit/s; to be told of each publisher.
+    pub fn allow(&mut self, max_kbps: Option<u32>) {
+        self.watch.allowance = Allowance::new(max_kbps);
+    }
+
     /// Another publisher's line.
     pub(super) fn watch_anew(&mut self) {
         self.watch.reading = Reading::default();
@@ -135,6 +142,11 @@ impl Stream {
             store: self.queue.lag(now.mono),
         };
         self.watch.pace.look(look, now.mono);
+        if let Some(Standing { measured, limit }) = self.watch.allowance.look(self.watch.reading.received, now.mono) {
+            let (is, most, span) = (measured / 1000, limit / 1000, allowance::SPAN.as_secs());
+            let reason = format!("{is} kbit/s for {span} s, this stream key allows {most}: set a lower bitrate");
+            self.outputs.push_back(Output::Refuse(reason));
+        }
         self.watch.jumps.follow(self.timeline.jumps(), now.mono);
         self.watch.lost.follow(self.encoding.as_ref().map_or(0, Encoding::deaths), now.mono);
     }
@@ -174,6 +186,7 @@ impl Stream {
                 drift: self.drift(),
             },
             declared: self.metadata,
+            allowance: self.watch.allowance.standing(),
             uplink: self.watch.pace.uplink_milli(),
             uplink_is_slow: self.watch.pace.uplink_is_slow(),
             worker_is_slow: self.watch.pace.worker_is_slow(),

@@ -14,6 +14,7 @@ mod shelf;
 mod slate;
 mod sound;
 mod status;
+mod thumbnails;
 mod tracks;
 
 use std::collections::VecDeque;
@@ -25,7 +26,8 @@ use bytes::Bytes;
 pub use encoders::EncoderLimits;
 pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
-pub use status::{AudioInput, Input, LoudnessInput, Playback, RungStatus, Status, VideoInput};
+pub use status::{AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, Status, ThumbnailStatus, VideoInput};
+pub use thumbnails::{Dropped, Picture, UPLOAD_DEADLINE};
 
 use super::dating::Dating;
 use super::encoding::{Command, Encoding, MAX_SLACK};
@@ -41,6 +43,7 @@ use super::playlist::{self, Window};
 use super::publish::Queue;
 use super::slate::Clip;
 use super::state::Announced;
+use super::thumbnail;
 use super::time::{MediaTime, UnixMillis};
 use super::timeline::{self, Cut, Decision, Event, Timeline};
 use crate::cmaf::fragment::Sample;
@@ -51,6 +54,7 @@ use recorder::Recorder;
 use shelf::Shelf;
 use slate::Pause;
 use sound::Sound;
+use thumbnails::Thumbnails;
 use tracks::{Role, TrackState};
 
 /// Everything a session is given.
@@ -92,6 +96,8 @@ pub struct Setup {
     pub slate: Option<Arc<Clip>>,
     /// Loudness that audio is brought to, centi-LUFS; `None`: it stays as it is.
     pub loudness_target: Option<i32>,
+    /// Small pictures beside the rungs.
+    pub thumbnails: thumbnail::Settings,
 }
 
 /// The writer of a session, as its marks and its checkpoint name it (rules.md 18).
@@ -149,6 +155,8 @@ pub enum Output {
     },
     /// Write the playlists of the session's recording, then [`Stream::recorded`].
     Record,
+    /// Store a picture, under both names in their order, then [`Stream::thumbnail_stored`].
+    Thumbnail(Picture),
     /// The codec process.
     Codec(Command),
     /// A line for the log.
@@ -209,6 +217,7 @@ pub struct Stream {
     shelf: Shelf,
     queue: Queue,
     recorder: Recorder,
+    thumbnails: Thumbnails,
     /// Init segments of an earlier writer.
     old_inits: Vec<playlist::Init>,
     /// The session goes on elsewhere: it gets no end here.
@@ -258,6 +267,7 @@ impl Stream {
             shelf: Shelf::new(setup.session.clone(), setup.hold, &setup.writer, state),
             queue: Queue::new(seed),
             recorder: Recorder::new(setup.keeping.recorded, setup.past.announced.is_some()),
+            thumbnails: Thumbnails::default(),
             old_inits: Vec::new(),
             handing_over: false,
             fenced: false,
@@ -337,6 +347,7 @@ impl Stream {
             self.timeline.begin_at(self.elapsed(now));
         }
         match packet {
+            Packet::Clock(clock) => self.timeline.clock(clock),
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(coding, record) => self.video_config(coding, &record, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),
@@ -665,11 +676,12 @@ impl Stream {
         if !self.setup.timeline.can_encode {
             return;
         }
-        if let Some(reason) = self.setup.encoders.undecodable(&format) {
+        let barred = self.timeline.format_obstacle().is_some();
+        // What is passed through is shown all the same, without rungs.
+        if let Some(reason) = self.setup.encoders.undecodable(&format).filter(|_| barred) {
             self.outputs.push_back(Output::Refuse(reason.to_string()));
             return;
         }
-        let barred = self.timeline.format_obstacle().is_some();
         let passthrough = self.decision.as_ref().map_or(!barred, |d| d.passthrough);
         let planned_for = self.planned_for(&format);
         let mut rungs = self.plan(&planned_for, passthrough);
@@ -700,8 +712,9 @@ impl Stream {
 
     fn start_run(&mut self, format: VideoFormat, rungs: Vec<Rung>, now: Now) {
         self.renumber_rungs(&rungs);
+        let thumbnail = self.thumbnail_of(&format);
         if let Some(e) = &mut self.encoding {
-            e.replan(format, rungs);
+            e.replan(format, rungs, thumbnail);
             e.start(now.mono);
         }
     }
@@ -713,14 +726,17 @@ impl Stream {
         self.dating.settle(now.mono, now.wall);
         let anchor = self.dating.anchor().unwrap_or(began);
         let rungs = decision.video.as_ref().map(|video| self.plan(video, decision.passthrough)).unwrap_or_default();
-        if rungs.is_empty() && decision.video.is_some() && !decision.passthrough {
-            let smallest = self.setup.encoders.smallest;
-            self.outputs.push_back(Output::Refuse(format!("the picture is smaller than {smallest}, the encoder's smallest")));
+        if let Some(video) = decision.video.as_ref().filter(|_| rungs.is_empty() && !decision.passthrough) {
+            let encoders = &self.setup.encoders;
+            let small = || format!("the picture is smaller than {}, the encoder's smallest", encoders.smallest);
+            let reason = encoders.undecodable(video).map_or_else(small, |reason| reason.to_string());
+            self.outputs.push_back(Output::Refuse(reason));
             return;
         }
         // What the parameter sets forbid is known from the first picture on: then the right plan runs already.
+        let thumbnail = decision.video.as_ref().and_then(|video| self.thumbnail_of(video));
         if let Some((video, e)) = decision.video.as_ref().zip(self.encoding.as_mut()).filter(|(_, e)| e.rungs() != rungs) {
-            e.replan(video.clone(), rungs);
+            e.replan(video.clone(), rungs, thumbnail);
             self.early.clear();
             self.early_formats.clear();
             let starts: Vec<MediaTime> = decision.cuts.iter().map(|c| c.start).collect();

@@ -68,8 +68,7 @@ impl Stream {
         }
         let done = self.shelf.stored(id, false)?;
         self.warn(format!("segment {} of {} is lost: {reason}", done.number, self.track_name(done.track)));
-        if let Some(w) = &mut self.window {
-            w.lose(done.track, done.number);
+        if self.window.as_mut().is_some_and(|w| w.lose(done.track, done.number)) {
             self.tracks[done.track].gaps += 1;
         }
         Some(done.placed.key)
@@ -143,6 +142,9 @@ impl Stream {
             let store = if self.queue.is_away() { playlist::Store::Down } else { playlist::Store::Up };
             let queue = &self.queue;
             let changed = window.advance(store, &|row| queue.excuses(row), now.mono);
+            for track in window.take_unfilled() {
+                self.tracks[track].gaps += 1;
+            }
             for row in window.take_skipped() {
                 let gone = self.queue.demote(row, self.keys.is_recorded());
                 // A try that failed, or one that is under way, may have stored it all the same.

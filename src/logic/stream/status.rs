@@ -1,9 +1,13 @@
 //! What the status page and `/v1/streams` say of a stream.
 
+use std::collections::BTreeMap;
+
 use serde::Serialize;
 
 use super::{Measured, Now, Stream};
+use crate::logic::placement::Choice;
 use crate::logic::playlist::Format;
+use crate::logic::recipe::Class;
 use crate::logic::stream::tracks::Role;
 use crate::logic::time::MediaTime;
 use crate::logic::verdict::Verdict;
@@ -29,12 +33,31 @@ pub struct Status {
     pub measured: Measured,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
+    /// The shell's.
+    pub encoder_class: Option<EncoderClass>,
     pub rungs: Vec<RungStatus>,
+    pub thumbnail: ThumbnailStatus,
     pub segments: u64,
     pub gaps: u64,
     pub discontinuities: u64,
     pub epoch: u32,
     pub publishing: Publishing,
+}
+
+/// How much work NVENC puts into pictures.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[allow(missing_docs, reason = "as below")]
+pub struct EncoderClass {
+    pub class: Class,
+    pub reason: &'static str,
+    pub load_percent: Option<u64>,
+}
+
+impl EncoderClass {
+    /// As it was chosen.
+    pub const fn of(choice: Choice) -> Self {
+        Self { class: choice.class, reason: choice.why.code(), load_percent: choice.why.percent() }
+    }
 }
 
 /// How far the store is behind.
@@ -46,6 +69,20 @@ pub struct Publishing {
     pub waiting_bytes: u64,
     pub lag_seconds: f64,
     pub rpo_seconds: f64,
+}
+
+/// The latest thumbnail.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct ThumbnailStatus {
+    /// On the worker's own HTTP server.
+    pub url: Option<String>,
+    pub at: Option<String>,
+    pub width: Option<u32>,
+    pub height: Option<u32>,
+    pub reason: Option<&'static str>,
+    pub published: u64,
+    pub dropped: BTreeMap<&'static str, u64>,
 }
 
 /// Addresses on the worker's own HTTP server.
@@ -185,9 +222,11 @@ impl Stream {
             measured: self.measured(now),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
+            encoder_class: None,
             segments: rungs.iter().map(|r| r.segments).max().unwrap_or(0),
             gaps: rungs.iter().map(|r| r.gaps).sum(),
             rungs,
+            thumbnail: self.thumbnail_status(),
             discontinuities: self.discontinuities,
             epoch: self.setup.writer.epoch,
             publishing: Publishing {

@@ -4,6 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use proptest::prelude::*;
 
+mod allowed;
 mod captions;
 mod codings;
 mod cues;
@@ -12,6 +13,7 @@ mod pictures;
 mod recorded;
 mod sim;
 mod sounded;
+mod thumbnails;
 
 use super::*;
 use crate::cmaf::fragment;
@@ -57,11 +59,14 @@ struct World {
     refused: Option<String>,
     /// The source's pictures have closed captions: what each of them carries.
     captions: Option<fn(u64) -> Vec<Triplet>>,
+    /// Thumbnails for the store, which are not answered yet.
+    pictures: Vec<Picture>,
 }
 
 #[derive(Default)]
 struct Encoder {
     plan: Vec<Rung>,
+    thumbnail: Option<thumbnail::Thumbnail>,
     fed: Vec<(MediaTime, bool)>,
     configured: bool,
     draining: bool,
@@ -97,6 +102,7 @@ fn setup() -> Setup {
         pathways: Default::default(),
         slate: None,
         loudness_target: None,
+        thumbnails: thumbnail::Settings { every: Duration::ZERO, short_side: 180, quality: 75, keep: Duration::from_secs(300) },
     }
 }
 
@@ -122,6 +128,7 @@ impl World {
             voice: Default::default(),
             refused: None,
             captions: None,
+            pictures: Vec::new(),
         }
     }
 
@@ -155,6 +162,7 @@ impl World {
                         }
                     }
                 }
+                Output::Thumbnail(picture) => self.pictures.push(picture),
                 Output::Delete { after, keys } => self.deleted.push((after, keys)),
                 Output::Codec(command) => self.codec(command),
                 Output::Note(note) => self.notes.push(note.text),
@@ -212,9 +220,10 @@ impl World {
         }
         let e = &mut self.encoder;
         match command {
-            Command::Start { rungs, low_delay, .. } => {
+            Command::Start { rungs, thumbnail, low_delay, .. } => {
                 *e = Encoder {
                     plan: rungs,
+                    thumbnail,
                     starts: e.starts + 1,
                     // What it holds back, unless it may hold nothing.
                     delay: if low_delay { 0 } else { e.delay },
@@ -835,7 +844,9 @@ fn encoders_that_never_start_do_not_hold_the_source_back_for_ever() {
     w.configs();
     w.publish(14, 2000);
     assert!(w.playlist("src").contains("#EXTINF"));
-    assert!(w.gaps("480p") > 0);
+    let gaps = w.gaps("480p");
+    let counted = w.stream.status(None, None, w.now()).rungs.into_iter().find(|r| r.name == "480p").map(|r| r.gaps);
+    assert!(gaps > 0 && counted == Some(gaps as u64), "{counted:?} of {gaps} are counted");
     let index = &w.manifests[&ObjectKey::parse("live/local/demo/index.m3u8").unwrap()];
     assert!(index.contains("480p.m3u8") && index.contains("avc1.6400"), "announced by what was asked for: {index}");
 }

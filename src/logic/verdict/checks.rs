@@ -4,6 +4,7 @@ use std::time::Duration;
 
 use super::{Code, Finding, Milli, Observed, Severity, Video};
 use crate::cmaf::video::Chroma;
+use crate::logic::allowance::{self, Standing};
 use crate::logic::model::Coding;
 use crate::logic::obstacle::{MAX_GOP, MAX_LEVEL, Obstacle};
 use crate::logic::pace;
@@ -53,6 +54,7 @@ pub(super) fn all(o: &Observed) -> Vec<Finding> {
             out.extend(declared(o, video));
         }
         out.extend(audio(o));
+        out.extend(o.allowance.map(allowance));
         out.extend(line(o));
         out.extend(encoders(o));
     }
@@ -138,6 +140,22 @@ fn bitrate(o: &Observed, video: &Video) -> Option<Finding> {
         (Severity::Ok, format!("{measured} of video"))
     };
     Some(finding(Code::HighBitrate, severity, text).at(milli(bits), milli(limit), "bit/s").set(BITRATE))
+}
+
+/// All that the connection brings, against what the key allows.
+fn allowance(standing: Standing) -> Finding {
+    let Standing { measured, limit } = standing;
+    let (is, most) = (measured / 1000, limit / 1000);
+    let (severity, text) = if measured > limit {
+        let span = allowance::SPAN.as_secs();
+        let text = format!(
+            "{is} kbit/s in all, this stream key allows {most}: set less in OBS; much more than that for {span} s ends the stream"
+        );
+        (Severity::Warning, text)
+    } else {
+        (Severity::Ok, format!("{is} of {most} kbit/s that this stream key allows"))
+    };
+    finding(Code::OverAllowance, severity, text).at(milli(measured), milli(limit), "bit/s").set(BITRATE)
 }
 
 fn milli(n: u64) -> i64 {

@@ -15,11 +15,13 @@ fn a_device_is_lost_and_back() {
         stage.two(1);
         stage.double.set(Fault::Lost);
         stage.worker.logged("GPU 0 (NVIDIA A10G) is lost");
+        stage.measured("weir_gpu_lost", "gpu=\"0\"", |lost| lost == 1);
         stage.lost("anna", 2);
         stage.lost("bert", 2);
         stage.worker.logged("no encoder, the encoded rungs are shed");
         stage.double.lift(Fault::Lost);
         stage.worker.logged("GPU 0 (NVIDIA A10G) answers again");
+        stage.measured("weir_gpu_lost", "gpu=\"0\"", |lost| lost == 0);
         stage.worker.logged("the encoder gives pictures again: its rungs are back");
         let seen = stage.finish();
         for seen in seen.values() {
@@ -47,6 +49,9 @@ fn one_of_two_devices_is_lost() {
         stage.double.set(Fault::DeviceLost { device });
         stage.lost("anna", 1);
         stage.worker.logged(&format!("GPU {device} (NVIDIA A10G) is lost"));
+        for gpu in [0, 1] {
+            stage.measured("weir_gpu_lost", &format!("gpu=\"{gpu}\""), |lost| lost == u64::from(gpu == device));
+        }
         stage.assert_well("bert");
         let seen = stage.finish();
         untouched(&seen["bert"], &clip);

@@ -102,23 +102,37 @@ impl Stage {
             (self.worker.stream(name)?["codec_restarts"].as_u64()? >= processes).then_some(())
         });
         self.finding(name, "encoder_lost");
-        let metrics = self.worker.get("metrics").text();
-        let counted =
-            |line: &str| line.split_once(&format!("weir_codec_restarts_total{{stream=\"{name}\"}} "))?.1.parse::<u64>().ok();
-        assert!(metrics.lines().find_map(counted) >= Some(processes), "{metrics}");
+        let counted = self.counted("weir_codec_restarts_total", &format!("stream=\"{name}\""));
+        assert!(counted >= Some(processes), "{counted:?}");
+    }
+
+    /// The samples of a metric whose labels begin with these, together.
+    fn counted(&self, metric: &str, labels: &str) -> Option<u64> {
+        let (metrics, name) = (self.worker.get("metrics").text(), format!("{metric}{{{labels}"));
+        let samples = metrics.lines().filter(|l| l.starts_with(&name)).filter_map(|l| l.rsplit(' ').next());
+        // Gauges of devices are written with a point.
+        samples
+            .map(|value| value.trim_end_matches(".0").parse::<u64>().unwrap_or_else(|e| panic!("{metric} {value}: {e}")))
+            .reduce(|a, b| a + b)
+    }
+
+    /// Waits until these samples of a metric are what they should be.
+    pub fn measured(&self, metric: &str, labels: &str, right: impl Fn(u64) -> bool) {
+        until(metric, || self.counted(metric, labels).filter(|value| right(*value)));
     }
 
     /// Waits until the stream's health has a finding that is not well, and gives its severity.
     pub fn finding(&self, name: &str, code: &str) -> String {
-        until(code, || {
-            let health: Value = serde_json::from_slice(&self.worker.get(&format!("v1/streams/{name}/health")).body).ok()?;
-            let found = health["findings"].as_array()?.iter().find(|f| f["code"] == code)?.clone();
-            let severity = found["severity"].as_str()?.to_owned();
-            (severity != "ok").then_some(severity)
-        })
+        until(code, || self.severity(name, code).filter(|severity| severity != "ok"))
     }
 
-    /// A stream that nothing happened to.
+    fn severity(&self, name: &str, code: &str) -> Option<String> {
+        let health: Value = serde_json::from_slice(&self.worker.get(&format!("v1/streams/{name}/health")).body).ok()?;
+        let found = health["findings"].as_array()?.iter().find(|f| f["code"] == code)?.clone();
+        Some(found["severity"].as_str()?.to_owned())
+    }
+
+    /// A stream that nothing happened to: by its status, its health and its metrics.
     pub fn assert_well(&self, name: &str) {
         let status = self.status(name);
         assert_eq!(
@@ -126,6 +140,11 @@ impl Stage {
             (&0.into(), &0.into(), &0.into()),
             "{status}"
         );
+        // Of codec processes there is a finding where one was lost.
+        assert_eq!(self.severity(name, "encoder_lost").filter(|severity| severity != "ok"), None, "{name}");
+        for metric in ["weir_codec_restarts_total", "weir_gaps_total"] {
+            assert_eq!(self.counted(metric, &format!("stream=\"{name}\"")), Some(0), "{name}: {metric}");
+        }
     }
 
     /// Everybody sends to the end over a connection that holds; what the viewers saw, the worker's end, and an empty device.

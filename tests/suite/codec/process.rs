@@ -105,6 +105,8 @@ pub fn nals(mut data: &[u8]) -> impl Iterator<Item = &[u8]> {
 #[derive(Debug, Default)]
 pub struct Output {
     pub rungs: Vec<RungOut>,
+    /// `(pts, JPEG)`
+    pub thumbnails: Vec<(i64, Bytes)>,
     pub ended: bool,
     pub failed: Option<String>,
 }
@@ -184,6 +186,7 @@ impl Codec {
             match message {
                 FromCodec::Config { rung, .. } => out.rungs[usize::from(rung)].configs.push(payload),
                 FromCodec::Unit { rung, pts, idr, .. } => out.rungs[usize::from(rung)].units.push((pts, idr, payload)),
+                FromCodec::Thumbnail { pts, .. } => out.thumbnails.push((pts, payload)),
                 FromCodec::Ended { .. } => out.ended = true,
                 FromCodec::Failed { reason, .. } => out.failed = Some(reason),
                 other => panic!("{other:?}"),
@@ -232,6 +235,7 @@ pub fn plan(clip: &Clip, rungs: &[(u32, u32, bool)]) -> Plan {
     Plan {
         source: clip.format.clone(),
         rungs: rungs.iter().map(rung).collect(),
+        thumbnail: None,
         encoder: Encoder::Software { preset: "ultrafast".into(), threads: 1 },
         decoder_threads: 1,
         low_delay: false,

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
+use crate::harness::runs;
 use crate::harness::track::Track;
 use crate::harness::watch::{Seen, Watch};
 use crate::harness::worker::{SMALL_LADDER, Worker};
@@ -23,9 +24,6 @@ const RETURNS: [(&str, Clip); 7] = [
     ("mono at 44.1 kHz", Clip { more: "-ac 1 -ar 44100", ..CLIP }),
     ("no audio", Clip { audio: false, ..CLIP }),
 ];
-
-/// 1024 samples at 44.1 kHz.
-const FRAME_MILLIS: i64 = 24;
 
 /// Segments of each publisher.
 const EACH: u64 = 2;
@@ -50,40 +48,13 @@ fn after_each_other(clips: &[Clip]) -> Seen {
 
 /// The segments of one publisher on one track.
 fn run(seen: &Seen, track: &str, n: u64) -> Track {
-    let listed = seen.tracks[track].segments.iter().filter(|s| (n * EACH..(n + 1) * EACH).contains(&s.number));
-    let listed: Vec<_> = listed.cloned().collect();
-    assert_eq!(listed.len() as u64, EACH, "{track}");
-    assert!(listed.iter().all(|s| !s.gap), "{track}: {listed:?}");
-    Track::new(seen, track, listed)
-}
-
-/// Numbers without a hole, a break on all tracks in front of each publisher's first segment and nowhere else, a wall clock that goes on, a Period for each.
-fn went_on(seen: &Seen, publishers: u64) {
-    let expected: Vec<u64> = (1..publishers).map(|n| n * EACH).collect();
-    for (name, media) in &seen.tracks {
-        let numbers: Vec<u64> = media.segments.iter().map(|s| s.number).collect();
-        assert_eq!(numbers, (0..publishers * EACH).collect::<Vec<_>>(), "{name}");
-        let breaks: Vec<u64> = media.segments.iter().filter(|s| s.discontinuity).map(|s| s.number).collect();
-        assert_eq!(breaks, expected, "{name}: rules.md 2 and 7");
-        assert!(media.segments.iter().all(|s| s.micros.div_ceil(1_000_000) <= media.target_duration + 1), "{name}");
-        // Dates are the cuts'; audio ends up to a frame behind them (rules.md 6). Dates and lengths are rounded to milliseconds.
-        let behind = if name == "audio" { FRAME_MILLIS } else { 0 };
-        for pair in media.segments.windows(2) {
-            let end = pair[0].date + pair[0].micros as i64 / 1000;
-            assert!(pair[1].date >= end - behind - 1, "{name}: the date of segment {}", pair[1].number);
-        }
-    }
-    let mpd = seen.mpd.as_ref().unwrap();
-    assert_eq!(mpd.periods.len() as u64, publishers, "rules.md 7");
-    for pair in mpd.periods.windows(2) {
-        assert!(pair[1].start >= pair[0].start + pair[0].duration.expect("Period@duration"));
-    }
+    runs::run(seen, track, n, EACH)
 }
 
 #[test]
 fn publishers_who_come_back_otherwise_go_on_in_the_same_playlists() {
     let seen = after_each_other(&RETURNS.map(|(_, clip)| clip));
-    went_on(&seen, RETURNS.len() as u64);
+    runs::went_on(&seen, RETURNS.len() as u64, EACH);
     let init = |track: &str, n: usize| run(&seen, track, n as u64).listed[0].init.clone();
     for (n, (what, clip)) in RETURNS.iter().enumerate() {
         for name in ["src", "240p", "audio"] {
@@ -104,7 +75,7 @@ fn publishers_who_come_back_otherwise_go_on_in_the_same_playlists() {
 }
 
 /// Segments of a track from one break to the next.
-fn runs(seen: &Seen, track: &str) -> Vec<Track> {
+fn between_breaks(seen: &Seen, track: &str) -> Vec<Track> {
     let listed: Vec<_> = seen.listed.iter().filter(|((t, _), _)| t == track).map(|(_, l)| l.clone()).collect();
     let mut runs: Vec<Vec<_>> = Vec::new();
     for segment in listed {
@@ -144,10 +115,10 @@ fn viewers_play_on_while_the_publisher_is_away() {
     let seen = watch.finish_sliding();
     players::went_through(&results, 2);
     let starts: Vec<Vec<i64>> =
-        ["src", "240p"].iter().map(|t| runs(&seen, t).iter().flat_map(Track::starts).collect()).collect();
+        ["src", "240p"].iter().map(|t| between_breaks(&seen, t).iter().flat_map(Track::starts).collect()).collect();
     assert_eq!(starts[0], starts[1], "aligned to the tick");
     for name in ["src", "240p", "audio"] {
-        let runs = runs(&seen, name);
+        let runs = between_breaks(&seen, name);
         assert_eq!(runs.len(), 3, "{name}: the publisher, the slate, the publisher");
         runs.iter().for_each(Track::check);
         assert!(runs.iter().flat_map(|r| &r.listed).all(|s| !s.gap), "{name}");

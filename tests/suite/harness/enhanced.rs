@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::path::PathBuf;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -58,18 +57,6 @@ impl Enhanced {
         }
         options.extend(clip.more.split(' ').filter(|o| !o.is_empty()));
         Self::make(coding, &options)
-    }
-
-    /// The whole clip as an FLV file, pictures and sound: for an ffmpeg that can (6.1 and later).
-    pub fn file(clip: &Clip, coding: Coding) -> (tempfile::TempDir, PathBuf) {
-        let folder = tempfile::tempdir().unwrap();
-        let file = folder.path().join("clip.flv");
-        let arguments = clip.arguments();
-        let source = arguments.iter().take_while(|a| *a != "-c:v").map(String::as_str);
-        let encoder = encoder(coding, clip.gop).replace(" -tag:v hvc1", "");
-        let form = "-pix_fmt yuv420p -f flv -flvflags no_duration_filesize";
-        tools::ffmpeg(source.chain(encoder.split(' ')).chain(form.split(' ')).chain([tools::text(&file)]));
-        (folder, file)
     }
 
     /// What ffmpeg makes of these arguments.

@@ -4,15 +4,18 @@
 
 pub mod accident;
 pub mod boxes;
+pub mod captions;
 pub mod clip;
 pub mod decode;
 pub mod enhanced;
 pub mod fault_proxy;
+pub mod flv;
 pub mod manifest;
 pub mod outage;
 pub mod players;
 pub mod publisher;
 pub mod recording;
+pub mod runs;
 pub mod s3_server;
 pub mod steering;
 pub mod tools;

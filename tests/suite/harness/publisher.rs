@@ -31,13 +31,18 @@ impl Publisher {
 
     /// Pushes what ffmpeg reads and makes by these arguments.
     pub fn run(inputs: &[&str], options: &[&str], worker: &Worker, key: &str) -> Self {
+        Self::run_to(inputs, options, &worker.publish_url(key))
+    }
+
+    /// The same to any address.
+    pub fn run_to(inputs: &[&str], options: &[&str], url: &str) -> Self {
         let started = Instant::now();
         let mut child = Command::new("ffmpeg")
             .args(["-hide_banner", "-nostdin", "-v", "warning"])
             .args(inputs)
             .args(options)
             .args(["-f", "flv", "-flvflags", "no_duration_filesize"])
-            .arg(worker.publish_url(key))
+            .arg(url)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

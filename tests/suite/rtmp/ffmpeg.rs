@@ -20,8 +20,14 @@ fn text(bytes: &[u8]) -> String {
     String::from_utf8_lossy(bytes).into_owned()
 }
 
+/// A moving picture and a tone.
+const LIVELY: [&str; 2] = ["testsrc2=size=320x180:rate=30", "sine=frequency=440:sample_rate=48000"];
+
+/// Black and silence: messages of equal length, whose headers ffmpeg leaves out (chunks of type 3 that begin a message).
+const STILL: [&str; 2] = ["color=black:size=320x180:rate=30", "anullsrc=r=48000:cl=stereo"];
+
 /// Three seconds of H.264 with B-frames and AAC, as FLV.
-fn make_clip(path: &Path) {
+fn make_clip(path: &Path, [video, audio]: [&str; 2]) {
     let done = run(
         "ffmpeg",
         &[
@@ -31,11 +37,11 @@ fn make_clip(path: &Path) {
             "-f",
             "lavfi",
             "-i",
-            "testsrc2=size=320x180:rate=30",
+            video,
             "-f",
             "lavfi",
             "-i",
-            "sine=frequency=440:sample_rate=48000",
+            audio,
             "-t",
             "3",
             "-c:v",
@@ -125,9 +131,18 @@ fn push(clip: &Path, to: &str) -> tokio::task::JoinHandle<Output> {
 
 #[test]
 fn what_ffmpeg_pushes_arrives_packet_by_packet() {
+    arrives(LIVELY);
+}
+
+#[test]
+fn black_and_silence_arrive_packet_by_packet() {
+    arrives(STILL);
+}
+
+fn arrives(sources: [&str; 2]) {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.flv");
-    make_clip(&clip);
+    make_clip(&clip, sources);
     guarded(async {
         let mut bench = Bench::new(Limits::default());
         let (address, serving) = bench.listen().await;
@@ -155,7 +170,7 @@ fn what_ffmpeg_pushes_arrives_packet_by_packet() {
 fn ffmpeg_prints_why_it_was_refused() {
     let folder = tempfile::tempdir().unwrap();
     let clip = folder.path().join("clip.flv");
-    make_clip(&clip);
+    make_clip(&clip, LIVELY);
     guarded(async {
         let mut bench = Bench::new(Limits::default());
         let (address, serving) = bench.listen().await;

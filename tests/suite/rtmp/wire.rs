@@ -23,6 +23,7 @@ fn published(chunk_size: usize, media: impl FnOnce(&mut Chunker) -> Vec<u8>) -> 
         publisher.send(&bytes).await;
         let bytes = publisher.to.goodbye("key");
         publisher.send(&bytes).await;
+        tokio::io::AsyncWriteExt::shutdown(&mut publisher.io).await.unwrap();
         let packets = all(packets).await;
         assert_eq!(packets.last(), Some(&Packet::Unpublish));
         got = tracks(&packets);

@@ -70,6 +70,12 @@ fn what_nothing_here_decodes_or_encodes_is_refused_by_name() {
     assert_eq!(refused(without), "this server does not decode AV1: send H.264");
     let device = Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), false), ..setup() };
     assert!(refused(device).contains("the GPU does not decode AV1"));
+    // Passed through, it needs no decoder.
+    let mut w = World::new(Setup { encoders: EncoderLimits::software(Decoders::default()), ..passing_through() });
+    w.begins(Coding::Av1, av1::tests::records::MAIN);
+    w.show(0, 9, &[0x32, 1, 0x10], &[0x32, 1, 0x30]);
+    assert_eq!((w.refused.as_deref(), w.encoder.plan.len()), (None, 0));
+    assert!(w.index().matches("CODECS").count() == 2 && w.index().contains("av01.0.01M.08"), "{}", w.index());
     let policy = timeline::Policy { can_encode: false, ..timeline::Policy::default() };
     let said = refused(Setup { timeline: policy, ..setup() });
     assert!(said.contains("AV1") && said.contains("does not encode"), "{said}");
@@ -83,7 +89,7 @@ fn a_source_that_is_passed_through_stands_beside_a_whole_ladder() {
     let plans: Vec<_> = w.encoder.plan.iter().map(|r| (r.name.as_str(), r.height)).collect();
     assert_eq!(plans, [("top", 576), ("480p", 480), ("360p", 360)]);
     let codecs: Vec<&str> = w.index().lines().filter_map(|l| l.split("CODECS=\"").nth(1)?.get(..4)).collect();
-    assert_eq!(codecs, ["hvc1", "avc1", "avc1", "avc1"]);
+    assert_eq!(codecs, ["hvc1", "avc1", "avc1", "avc1", "mp4a"]);
     assert_eq!(w.mpd().matches("<AdaptationSet").count(), 3, "{}", w.mpd());
     for track in ["src", "top", "480p", "360p", "audio"] {
         assert_eq!((w.gaps(track), w.discontinuities(track)), (0, vec![]), "{track}");

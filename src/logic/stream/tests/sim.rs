@@ -235,6 +235,8 @@ impl Sim {
                     let now = self.now();
                     self.stream.recorded(Ok(()), now);
                 }
+                // Thumbnails are off there.
+                Output::Thumbnail(_) => self.hold(Err("a thumbnail that nobody ordered".into())),
                 Output::Over => {
                     let twice = if self.over { Err("over twice".into()) } else { Ok(()) };
                     self.hold(twice);
