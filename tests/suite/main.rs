@@ -17,9 +17,9 @@ mod harness;
 mod hostile;
 #[cfg(feature = "gst")]
 mod http;
-mod mpegts;
 #[cfg(feature = "gst")]
 mod keys;
+mod mpegts;
 #[cfg(feature = "gst")]
 mod outage;
 #[cfg(feature = "gst")]
@@ -32,6 +32,8 @@ mod rtmp;
 mod rtmps;
 #[cfg(feature = "gst")]
 mod s3;
+#[cfg(all(feature = "gst", feature = "srt"))]
+mod srt;
 #[cfg(feature = "gst")]
 mod storm;
 #[cfg(feature = "gst")]
