@@ -82,7 +82,7 @@ pub struct Config {
     pub hold: u32,
     /// The first playlist waits so long for encoders. Default 10.
     pub first_row_wait: u32,
-    /// Streams at once. Default 64; capacity accounting will replace it.
+    /// Streams at once, whatever they cost. Default 64.
     pub max_streams: u32,
     /// Publishers are given so long to end when the worker is told to stop. Default 5.
     pub drain: u32,
@@ -103,6 +103,8 @@ pub struct Config {
     pub codec: Codec,
     /// How the GPUs are watched.
     pub gpu: Gpu,
+    /// What the machine is counted to have.
+    pub capacity: CapacitySettings,
     /// The RTMP listener's limits.
     pub limits: Limits,
     /// CDNs and regions, each with the address of its folder, in the order in which players try them.
@@ -247,6 +249,33 @@ impl Default for Gpu {
     }
 }
 
+/// What the machine is counted to have; 0: what it says itself.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct CapacitySettings {
+    /// `auto`, `on`, `off`: refuse publishers for whom there is no room. Default `auto`: where a GPU encodes whose speed is known.
+    pub admission: Admission,
+    /// Thousandths of processor cores. Default 0.
+    pub cpu_milli: u32,
+    /// MiB of memory. Default 0.
+    pub memory_mib: u32,
+    /// Mbit/s that may leave the machine. Default 0: not counted.
+    pub network_mbit: u32,
+}
+
+/// Whether publishers are refused for want of room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Admission {
+    /// Where a GPU encodes whose speed is known.
+    #[default]
+    Auto,
+    /// Yes.
+    On,
+    /// No: only what can be taken is told.
+    Off,
+}
+
 /// Which encoders.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -342,6 +371,7 @@ impl Default for Config {
             loudness: LoudnessSettings::default(),
             codec: Codec::default(),
             gpu: Gpu::default(),
+            capacity: CapacitySettings::default(),
             limits: Limits::default(),
             pathway: Vec::new(),
         }

@@ -10,12 +10,14 @@
 pub mod backfill;
 pub mod blame;
 pub mod bucket;
+pub mod capacity;
 pub mod claim;
 pub mod clock;
 pub mod cmaf;
 pub mod codecs;
 pub mod config;
 pub mod gpu;
+pub mod host;
 pub mod ingest;
 pub mod janitor;
 pub mod link;

@@ -12,16 +12,23 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use weir::backfill::backfill;
+use weir::capacity::Capacity;
 use weir::clock::Clock;
 use weir::codecs::{self, Codecs};
-use weir::config::{self, Config, OnPause, Open, SpoolFull};
+use weir::config::{self, Admission, Config, OnPause, Open, SpoolFull};
 use weir::gpu;
+use weir::host::Host;
 use weir::ingest::{auth, rtmp};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::Encoder;
+use weir::logic::bench;
+use weir::logic::capacity::{self, Dimension, Machine, Prices, Work};
+use weir::logic::gpu::Survey;
+use weir::logic::ladder::{Ladder, Size};
 use weir::logic::model::Replicate;
 use weir::logic::placement;
+use weir::logic::recipe;
 use weir::logic::slate::Clip;
 use weir::push;
 use weir::replication::Replication;
@@ -140,6 +147,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
         Some(_) => probe::encoder(config.encoder, &gpu, &program, registry.as_ref())?,
     };
     tracing::info!(version = VERSION, worker = %config.worker, region = %config.region, encoder = encoder.name, "weir: {}", encoder.reason);
+    let capacity = Arc::new(count_machine(&config, ladder.as_ref(), &encoder, survey.as_ref())?);
     // Where nothing was found there is nothing to watch.
     let watched = survey.filter(|s| !s.probe.devices.is_empty() || !s.reading.devices.is_empty());
     let watcher = watched.map(|s| gpu::Watcher::start(gpu, s)).transpose().map_err(|e| Fatal::new(1, e))?;
@@ -153,7 +161,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
         gpu: encoder.name == "nvidia",
         device_paths: config.nvidia.paths.clone(),
     };
-    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, options))
+    runtime.block_on(serve(config, location, keys, ladder, encoder, watcher, capacity, options))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -163,6 +171,49 @@ fn registry_path(config: &Config) -> Option<PathBuf> {
         .inspect_err(|e| tracing::warn!("state folder {}: {e}", config.state_dir.display()))
         .ok()
         .map(|dir| fresh_registry(&dir))
+}
+
+/// What there is, and what streams cost here.
+fn count_machine(
+    config: &Config,
+    ladder: Option<&Ladder>,
+    encoder: &EncoderReport,
+    survey: Option<&Survey>,
+) -> Result<Capacity, Fatal> {
+    let host = Host::new();
+    let set = |n: u32| (n > 0).then_some(u64::from(n));
+    let settings = &config.capacity;
+    let device = |survey: &Survey, uuid: &String| {
+        let device = survey.probe.devices.iter().find(|d| d.uuid == *uuid)?;
+        let load = survey.reading.of(uuid);
+        Some((bench::Machine::new(device, load), load.and_then(|l| l.memory_total).map(|bytes| bytes >> 20)))
+    };
+    let machine = Machine {
+        cpu_milli: set(settings.cpu_milli).or_else(|| host.cpu_milli()),
+        memory_mib: set(settings.memory_mib).or_else(|| host.memory_mib()),
+        network_kbps: set(settings.network_mbit).map(|mbit| mbit * 1000),
+        spool_mib: (!config.spool.dir.as_os_str().is_empty()).then_some(config.spool.limit_mib.into()),
+        devices: survey.iter().flat_map(|s| encoder.devices.iter().filter_map(|uuid| device(s, uuid))).collect(),
+    };
+    let wrong = |e| Fatal::new(exit::CONFIGURATION, anyhow::Error::new(e));
+    let (by, smallest) = match encoder.name {
+        "nvidia" => (capacity::Encoder::Nvidia(config.nvidia.class.fixed().unwrap_or_default()), recipe::NVIDIA_SMALLEST),
+        "none" => (capacity::Encoder::None, Size::ANY),
+        _ => (capacity::Encoder::Software, Size::ANY),
+    };
+    let prices = Prices { encoder: by, software: capacity::Software::assumed(config.software.preset.parse().map_err(wrong)?) };
+    let work = Work {
+        ladder: ladder.cloned().filter(|_| encoder.name != "none"),
+        smallest,
+        passthrough_short_side: config.passthrough_short_side,
+        passthrough_kbps: config.passthrough_kbps,
+    };
+    let enforced = match settings.admission {
+        Admission::On => true,
+        Admission::Off => false,
+        Admission::Auto => machine.budget().total(Dimension::Encode).is_some(),
+    };
+    Ok(Capacity::new(&machine, work, prices, enforced))
 }
 
 fn seen_devices(uuids: &[String], watcher: &gpu::Watcher) -> Vec<placement::Device> {
@@ -243,9 +294,10 @@ async fn serve(
     mut config: Config,
     location: Location,
     keys: Arc<auth::Keys>,
-    ladder: Option<weir::logic::ladder::Ladder>,
+    ladder: Option<Ladder>,
     encoder: EncoderReport,
     gpu: Option<gpu::Watcher>,
+    capacity: Arc<Capacity>,
     options: Options,
 ) -> Result<(), Fatal> {
     let clock = Clock::start();
@@ -313,12 +365,24 @@ async fn serve(
     let mut signals = Signals::watch().map_err(|e| Fatal::new(1, e))?;
     tracing::info!(rtmp = %config.rtmp, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let worker =
-        Worker::new(Parts { config, context, keys, pathways, slate, ladder, encoder, gpu, rtmp: server.stats(), unfenced });
+    let worker = Worker::new(Parts {
+        config,
+        context,
+        keys,
+        pathways,
+        slate,
+        ladder,
+        encoder,
+        gpu,
+        capacity,
+        rtmp: server.stats(),
+        unfenced,
+    });
     let serving = tokio::spawn(Arc::clone(&server).serve(rtmp_listener));
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
     tokio::spawn(Arc::clone(&worker).follow_devices());
+    tokio::spawn(Arc::clone(&worker).count_costs());
     if let Some(replication) = replication {
         tokio::spawn(replication.follow(Arc::clone(&worker.context.store)));
     }

@@ -8,13 +8,17 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
+use crate::capacity::{Capacity, Running, Ticket};
 use crate::claim::Claimant;
 use crate::config::{Config, OnDrain};
 use crate::gpu::Watcher;
+use crate::host::Host;
 use crate::ingest::auth::{self, Asked};
 use crate::ingest::rtmp::Stats;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
+use crate::logic::capacity::{Dimension, Pressure};
 use crate::logic::encoder_choice::Choice;
+use crate::logic::gpu::{Busy, Load};
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
@@ -37,6 +41,9 @@ const CONTROLS: usize = 32;
 /// As often as the watcher reads by default.
 const DEVICES_EVERY: Duration = Duration::from_secs(1);
 
+/// How old what is reported of running streams may be: under 2 s, with the second that NVML's own readings are apart.
+const COSTS_EVERY: Duration = Duration::from_secs(1);
+
 /// A session that does not answer within this is busy with a slow disk; the page shows the others.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -53,6 +60,8 @@ pub struct Worker {
     pub encoder: EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<Watcher>,
+    /// What it can take.
+    pub capacity: Arc<Capacity>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -115,6 +124,8 @@ pub struct Parts {
     pub encoder: EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<Watcher>,
+    /// What it can take.
+    pub capacity: Arc<Capacity>,
     /// Counters.
     pub rtmp: Arc<Stats>,
     /// Why two workers on this store are not kept apart, if they are not.
@@ -138,6 +149,7 @@ impl Worker {
             slate: parts.slate,
             encoder: parts.encoder,
             gpu: parts.gpu,
+            capacity: parts.capacity,
             rtmp: parts.rtmp,
             unfenced: parts.unfenced,
             config: parts.config,
@@ -199,12 +211,13 @@ impl Worker {
                 Err(mpsc::error::SendError(Control::Publish(back, _))) => publisher = back,
                 Err(_) => return Err(rejected("the session just ended: try again")),
             }
-        } else if self.live() >= self.config.max_streams as usize {
+        } else if self.is_at_most_streams() {
             return Err(rejected("worker is full"));
         } else if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
             return Err(rejected("the store is behind and the spool is nearly full"));
         }
-        self.begin(stream, publisher);
+        let ticket = self.capacity.admit(&stream).map_err(|full| rejected(&format!("worker is full: {full}")))?;
+        self.begin(stream, publisher, ticket);
         Ok((sender, line))
     }
 
@@ -214,17 +227,53 @@ impl Worker {
         sessions.get(stream).cloned()
     }
 
+    /// No more sessions than `max_streams`, whatever they cost.
+    pub fn is_at_most_streams(&self) -> bool {
+        self.live() >= self.config.max_streams as usize
+    }
+
     fn live(&self) -> usize {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, control| !control.is_closed());
         sessions.len()
     }
 
-    fn begin(&self, stream: StreamId, publisher: Publisher) {
+    fn begin(&self, stream: StreamId, publisher: Publisher, ticket: Ticket) {
         let opening = self.opening(stream.clone());
         let (control, requests) = mpsc::channel(CONTROLS);
-        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
-        self.spawn(session::run(opening, self.context.clone(), publisher, requests));
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream.clone(), control);
+        let (context, capacity) = (self.context.clone(), Arc::clone(&self.capacity));
+        self.spawn(async move {
+            session::run(opening, context, publisher, requests).await;
+            capacity.release(&stream, ticket);
+        });
+    }
+
+    /// Corrects what streams were thought to cost by what they do, and the machine by whether they fall behind, for as long as the worker lives.
+    pub async fn count_costs(self: Arc<Self>) {
+        let mut host = Host::new();
+        let mut every = tokio::time::interval(COSTS_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let running: Vec<_> = self.statuses().await.into_iter().filter_map(running).collect();
+            let cores = self.capacity.levels().dimensions.get(Dimension::Cpu.as_str()).map(|level| level.total);
+            let cpu = host.cpu_used_milli().zip(cores).and_then(|(used, cores)| used.saturating_mul(1000).checked_div(cores));
+            let seen = self.gpu.as_ref().map(Watcher::seen);
+            let busiest = |of: fn(&Load) -> Option<Busy>| {
+                let percents = seen.iter().flat_map(|s| &s.reading.devices).filter_map(|d| Some(of(d)?.percent));
+                percents.max().and_then(|p| u16::try_from(p * 10).ok())
+            };
+            let pressure = Pressure {
+                cpu: cpu.map(|c| u16::try_from(c).unwrap_or(u16::MAX)),
+                encode: busiest(|d| d.encoder),
+                decode: busiest(|d| d.decoder),
+            };
+            if let Some(dimension) = self.capacity.look(&running, pressure, self.context.clock.now().mono) {
+                let words = dimension.words();
+                tracing::warn!(dimension = dimension.as_str(), "streams fall behind: {words} can do less than was thought");
+            }
+        }
     }
 
     /// Keeps new streams off devices that are lost, until the worker drains.
@@ -384,6 +433,11 @@ impl Worker {
         let deadline = Duration::from_secs(self.config.drain.into());
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
     }
+}
+
+fn running(status: Status) -> Option<Running> {
+    let live = status.state == "live" && status.segments > 0;
+    Some(Running { stream: status.id.parse().ok()?, demand: status.demand, live, behind: status.behind })
 }
 
 async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {

@@ -20,7 +20,7 @@ use crate::replication::Replication;
 use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
 
-use super::{gpu, metrics};
+use super::{capacity, gpu, metrics};
 
 /// Commit and version, as the page and `--version` show them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIR_COMMIT"), ")");
@@ -47,6 +47,8 @@ pub fn public(worker: Arc<Worker>) -> Router {
         .route("/v1/streams/{id}", get(stream))
         .route("/v1/streams/{id}/health", get(health))
         .route("/v1/worker", get(about))
+        .route("/v1/capacity", get(capacity::full))
+        .route("/availability", get(capacity::available))
         .merge(super::page::routes())
         .layer(cors)
         .with_state(worker)
@@ -136,6 +138,7 @@ async fn scrape(State(worker): Shared) -> Response {
     let sources = metrics::Sources {
         statuses: &worker.statuses().await,
         rtmp: &worker.rtmp,
+        capacity: &worker.capacity,
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::capacity::Capacity;
 use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::rtmp::{Cause, Stats};
@@ -77,6 +78,8 @@ pub struct Sources<'a> {
     pub store: &'a Store,
     /// Where objects wait on disk.
     pub spool: Option<&'a Spool>,
+    /// What can be taken.
+    pub capacity: &'a Capacity,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
     /// Codec processes that stand ready, where there are any.
@@ -92,7 +95,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, store, spool, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, store, spool, capacity, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -107,6 +110,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     if let Some(codecs) = codecs {
         warm(&mut registry, codecs);
     }
+    super::capacity::metrics(&mut registry, capacity);
     listener(&mut registry, rtmp);
     super::gpu::encoder(&mut registry, encoder);
     if let Some(seen) = gpu {

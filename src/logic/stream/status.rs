@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::{Measured, Now, Stream};
+use crate::logic::capacity::Demand;
 use crate::logic::placement::Choice;
 use crate::logic::playlist::Format;
 use crate::logic::recipe::Class;
@@ -29,6 +30,12 @@ pub struct Status {
     /// For `/v1/streams/{id}/health`.
     #[serde(skip)]
     pub measured: Measured,
+    /// What is done for it, for whoever counts what that costs; `None` until it is known, and while a slate is shown.
+    #[serde(skip)]
+    pub demand: Option<Demand>,
+    /// It falls behind, and not by its publisher's doing.
+    #[serde(skip)]
+    pub behind: bool,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
     /// The shell's.
@@ -203,6 +210,8 @@ impl Stream {
             warnings,
             health,
             measured: self.measured(now),
+            demand: self.demand(),
+            behind: self.watch.pace.worker_is_slow() || self.watch.pace.encoder_lag().is_some(),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
             encoder_class: None,
@@ -226,6 +235,21 @@ impl Stream {
         let Some(window) = self.window.as_ref().filter(|_| !self.over) else { return MediaTime::ZERO };
         let named = window.named_until().or_else(|| self.decision.as_ref()?.cuts.first().map(|c| c.start));
         self.timeline.end() - named.unwrap_or(MediaTime::ZERO)
+    }
+
+    fn demand(&self) -> Option<Demand> {
+        let decision = self.decision.as_ref()?;
+        let source = self.timeline.video_format().filter(|_| !self.is_slate())?;
+        let bitrate = self.facts.video.bitrate()?.saturating_add(self.facts.audio.bitrate().unwrap_or(0));
+        Some(Demand {
+            width: source.width,
+            height: source.height,
+            fps: source.fps,
+            source_kbps: u32::try_from(bitrate / 1000).unwrap_or(u32::MAX),
+            passthrough: decision.passthrough,
+            cpu_decode: self.setup.encoders.decodes_by_cpu(source),
+            rungs: self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default(),
+        })
     }
 
     fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {

@@ -1,0 +1,176 @@
+//! What a stream asks of a machine, as numbers.
+
+use super::prices::{Encoder, Prices};
+use super::{Amounts, Dimension};
+use crate::logic::bench;
+use crate::logic::ladder::{self, Ladder, Rung, Size, Source};
+use crate::logic::model::FrameRate;
+use crate::logic::placement;
+
+/// What is to be done for one stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Demand {
+    /// The publisher's picture.
+    pub width: u32,
+    /// Likewise.
+    pub height: u32,
+    /// And how often it comes.
+    pub fps: FrameRate,
+    /// All that the publisher sends, kbit/s.
+    pub source_kbps: u32,
+    /// His video is published as it is.
+    pub passthrough: bool,
+    /// NVENC encodes and yet the CPU decodes (rules.md 28).
+    pub cpu_decode: bool,
+    /// What is encoded.
+    pub rungs: Vec<Rung>,
+}
+
+/// How long the spool has to hold what a stream makes while the store is away, s: the spool's own limit is set by the same ten minutes of 25 streams.
+const OUTAGE: u64 = 600;
+
+/// Audio beside the source's, kbit/s.
+const AUDIO_KBPS: u64 = 128;
+
+/// Supervisor's share of a stream, thousandths of a core: measured, a passed-through stream of 6 Mbit/s takes 6 to 8 with a folder for a store; a PUT over TLS takes 2.25 ms, and
+/// a stream makes 2.5 of them a second with its playlists.
+const STREAM_MILLI: u64 = 15;
+/// And of each of its rungs: half a PUT more a second for segments, as much for the playlist.
+const RUNG_MILLI: u64 = 5;
+
+/// Driver calls of a stream on a GPU, thousandths of a core: 30 to 80 were planned with for a stream of four rungs at 30 pictures a second, until it is measured on a device.
+const DEVICE_MILLI_PER_1000_PICTURES: u64 = 600;
+
+/// Supervisor's memory, KiB: ten seconds of the source for a new codec process and half a segment of each rung, measured 4 to 5 MiB a stream.
+const STREAM_KIB: u64 = 5 << 10;
+/// A codec process: measured 610 MiB for 1080p to four rungs by veryfast (14,300 macroblocks a picture of all rungs), 110 MiB of them without encoders.
+const PROCESS_KIB: u64 = 110 << 10;
+const KIB_PER_MACROBLOCK: u64 = 36;
+/// A codec process whose pictures are in the device's memory.
+const DEVICE_PROCESS_KIB: u64 = 250 << 10;
+
+fn macroblocks(width: u32, height: u32) -> u64 {
+    bench::macroblocks(width, height).into()
+}
+
+impl Demand {
+    /// Macroblocks of the source per second.
+    fn decoded(&self) -> u64 {
+        macroblocks(self.width, self.height).saturating_mul(self.fps.milli()) / 1000
+    }
+
+    /// What it costs at these prices.
+    pub fn cost(&self, prices: &Prices) -> Amounts {
+        let encoded = placement::load(&self.rungs);
+        let rungs = self.rungs.len() as u64;
+        let made: u64 = self.rungs.iter().map(|r| u64::from(r.max_kbps)).sum();
+        let source = u64::from(self.source_kbps);
+        let out = made + if self.passthrough { source } else { AUDIO_KBPS };
+        let milli = |work: u64, a_core: u64| work.saturating_mul(1000) / a_core.max(1);
+        let s = &prices.software;
+        let decode_cpu = milli(self.decoded(), s.decoded);
+        let mut cpu = STREAM_MILLI + RUNG_MILLI * rungs;
+        let mut memory_kib = STREAM_KIB;
+        let mut amounts = Amounts::default();
+        // Without rungs nothing is decoded.
+        if rungs > 0 {
+            match prices.encoder {
+                Encoder::None => {}
+                Encoder::Software => {
+                    let full_size = |r: &&Rung| (r.width, r.height) == (self.width, self.height);
+                    let unscaled: u64 =
+                        self.rungs.iter().filter(full_size).map(|r| placement::load(std::slice::from_ref(r))).sum();
+                    cpu += decode_cpu + milli(encoded, s.encoded) + milli(encoded - unscaled, s.scaled);
+                    let pictures: u64 = self.rungs.iter().map(|r| macroblocks(r.width, r.height)).sum();
+                    memory_kib += PROCESS_KIB + KIB_PER_MACROBLOCK * pictures;
+                }
+                Encoder::Nvidia(class) => {
+                    let pictures: u64 = self.rungs.iter().map(|r| r.fps.milli()).sum::<u64>() / 1000;
+                    cpu += pictures * DEVICE_MILLI_PER_1000_PICTURES / 1000;
+                    memory_kib += DEVICE_PROCESS_KIB;
+                    amounts = amounts.with(Dimension::Encode, placement::cost(class, encoded));
+                    let device = bench::context_mib() + bench::session_mib() * rungs as f64;
+                    if self.cpu_decode {
+                        cpu += decode_cpu;
+                    } else {
+                        amounts = amounts.with(Dimension::Decode, self.decoded());
+                    }
+                    let decoder = if self.cpu_decode { 0.0 } else { bench::decoder_mib() };
+                    amounts = amounts.with(Dimension::GpuMemory, (device + decoder) as u64);
+                }
+            }
+        }
+        amounts
+            .with(Dimension::Cpu, cpu)
+            .with(Dimension::Memory, memory_kib.div_ceil(1 << 10))
+            .with(Dimension::Network, out)
+            .with(Dimension::Spool, (out * OUTAGE).div_ceil(8 << 10))
+    }
+}
+
+/// How streams are made into demands: the worker's ladder and what its encoders take.
+#[derive(Debug, Clone)]
+pub struct Work {
+    /// The ladder; `None` passes sources through only.
+    pub ladder: Option<Ladder>,
+    /// Smallest picture that is encoded.
+    pub smallest: Size,
+    /// Largest short side that is passed through.
+    pub passthrough_short_side: u32,
+    /// Highest rate that is passed through, kbit/s.
+    pub passthrough_kbps: u32,
+}
+
+/// A kind of stream that schedulers ask about.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Profile {
+    /// `1080p30`.
+    pub name: &'static str,
+    /// Short side of a picture of 16 to 9.
+    pub height: u32,
+    /// Pictures a second.
+    pub fps: u32,
+    /// What such a stream has, kbit/s: what Twitch and YouTube advise.
+    pub kbps: u32,
+}
+
+impl Profile {
+    /// The unit in which capacity is told, and what a source counts as before it is known.
+    pub const REFERENCE: Self = Self { name: "1080p30", height: 1080, fps: 30, kbps: 6000 };
+
+    /// Those that a report answers for.
+    pub const ALL: [Self; 3] = [
+        Self { name: "1080p60", height: 1080, fps: 60, kbps: 6000 },
+        Self::REFERENCE,
+        Self { name: "720p30", height: 720, fps: 30, kbps: 4000 },
+    ];
+
+    fn source(&self) -> Source {
+        let width = u32::try_from(u64::from(self.height) * 16 / 9).unwrap_or(u32::MAX);
+        Source { width, height: self.height, fps: FrameRate::whole(self.fps), bitrate: Some(u64::from(self.kbps) * 1000) }
+    }
+}
+
+impl Work {
+    /// A source that can be passed through is; another's top rung is encoded.
+    pub fn demand(&self, source: &Source, passable: bool) -> Demand {
+        let kbps = source.bitrate.map_or(Profile::REFERENCE.kbps, |b| u32::try_from(b / 1000).unwrap_or(u32::MAX));
+        let fits = source.width.min(source.height) <= self.passthrough_short_side && kbps <= self.passthrough_kbps;
+        let passthrough = self.ladder.is_none() || (passable && fits);
+        let rungs = self.ladder.as_ref().map(|l| ladder::plan(source, l, passthrough, self.smallest)).unwrap_or_default();
+        Demand {
+            width: source.width,
+            height: source.height,
+            fps: source.fps,
+            source_kbps: kbps,
+            passthrough,
+            cpu_decode: false,
+            rungs,
+        }
+    }
+
+    /// A kind of stream, passed through.
+    pub fn of(&self, profile: &Profile) -> Demand {
+        self.demand(&profile.source(), true)
+    }
+}
