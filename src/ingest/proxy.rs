@@ -64,7 +64,7 @@ pub enum Error {
     /// Fewer bytes than the addresses take, or a TLV that reaches beyond the end.
     #[error("a PROXY header whose parts do not fit its length")]
     CutShort,
-    /// More than [`MAX_TLVS`].
+    /// More than `MAX_TLVS`.
     #[error("a PROXY header with more than {MAX_TLVS} extensions")]
     TooManyTlvs,
 }

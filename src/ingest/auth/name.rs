@@ -46,7 +46,7 @@ pub struct Signed {
 /// A publishing name that cannot be one. Holds nothing of it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum BadName {
-    /// Over [`MAX_NAME`].
+    /// Over `MAX_NAME`.
     #[error("the stream key is longer than {MAX_NAME} bytes")]
     TooLong,
     /// `sig=` without `exp=` or `id=`, or one of them twice or in a form that it cannot have.
