@@ -20,7 +20,7 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::DuplexStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, DuplexStream};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -162,4 +162,20 @@ fn tracks(packets: &[Packet]) -> (Track, Track) {
         }
     }
     tracks
+}
+
+/// Bytes that end a connection to a listener behind this, and how it ended.
+async fn ends_behind(front: Front, bytes: &[u8], closes: bool, cause: Cause) {
+    let bench = Bench::new(Limits { handshake_ms: 300, ..Limits::default() });
+    let (address, serving) = bench.listen_behind(front).await;
+    let mut socket = TcpStream::connect(address).await.unwrap();
+    socket.write_all(bytes).await.unwrap();
+    if closes {
+        socket.shutdown().await.unwrap();
+    }
+    // An alert, a reset or nothing: then it is closed.
+    let _ = socket.read_to_end(&mut Vec::new()).await;
+    bench.shutdown.cancel();
+    serving.await.unwrap();
+    bench.assert_ended(cause);
 }

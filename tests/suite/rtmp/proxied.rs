@@ -3,13 +3,13 @@
 use std::net::{IpAddr, SocketAddr};
 use std::sync::Arc;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 use weir::ingest::Protocol;
 use weir::ingest::rtmp::{Cause, Front, Limits};
 use weir::ingest::tls::{Files, Tls};
 
-use super::{Bench, guarded};
+use super::{Bench, ends_behind, guarded};
 use crate::raw_rtmp::{Publisher, hello};
 use crate::tls_client::Pair;
 
@@ -108,21 +108,6 @@ fn addresses_are_counted_as_they_were_told() {
     });
 }
 
-/// Bytes that end a connection to a listener behind this, and how it ended.
-async fn ends(front: Front, bytes: &[u8], closes: bool, cause: Cause) {
-    let bench = Bench::new(Limits { handshake_ms: 300, ..Limits::default() });
-    let (address, serving) = bench.listen_behind(front).await;
-    let mut socket = TcpStream::connect(address).await.unwrap();
-    socket.write_all(bytes).await.unwrap();
-    if closes {
-        socket.shutdown().await.unwrap();
-    }
-    let _ = socket.read_to_end(&mut Vec::new()).await;
-    bench.shutdown.cancel();
-    serving.await.unwrap();
-    bench.assert_ended(cause);
-}
-
 #[test]
 fn a_balancer_must_speak_and_nobody_else_may() {
     guarded(async {
@@ -141,9 +126,9 @@ fn a_balancer_must_speak_and_nobody_else_may() {
             (b"", true, Cause::Left),
             (&local(), true, Cause::Left),
         ] {
-            ends(trusting(), bytes, closes, cause).await;
+            ends_behind(trusting(), bytes, closes, cause).await;
         }
-        ends(Front::default(), &header("203.0.113.9:50000"), false, Cause::Proxy).await;
-        ends(Front::default(), b"PROXY TCP4 203.0.113.9 10.0.0.1 50000 1935\r\n", false, Cause::Proxy).await;
+        ends_behind(Front::default(), &header("203.0.113.9:50000"), false, Cause::Proxy).await;
+        ends_behind(Front::default(), b"PROXY TCP4 203.0.113.9 10.0.0.1 50000 1935\r\n", false, Cause::Proxy).await;
     });
 }

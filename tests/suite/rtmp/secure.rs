@@ -3,13 +3,12 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::io::AsyncWriteExt as _;
 use weir::ingest::Packet;
 use weir::ingest::rtmp::{Cause, Front, Limits};
 use weir::ingest::tls::{Files, Look, Outcome, Tls};
 
-use super::{Bench, all, guarded};
+use super::{Bench, all, ends_behind, guarded};
 use crate::raw_rtmp::{Publisher, VIDEO, hello, video};
 use crate::tls_client::Pair;
 
@@ -83,19 +82,8 @@ fn whoever_shakes_no_hands_is_cut_by_its_cause() {
             (&hello(), false, Cause::Tls, Some(Outcome::NotTls)),
             (b"\r\n\r\n\0\r\nQUIT\n\x20\0\0\0", false, Cause::Proxy, None),
         ] {
-            let bench = Bench::new(Limits { handshake_ms: 300, ..Limits::default() });
             let before = Outcome::ALL.map(|o| tls.stats().handshakes(o));
-            let (address, serving) = bench.listen_behind(front(&tls)).await;
-            let mut socket = TcpStream::connect(address).await.unwrap();
-            socket.write_all(bytes).await.unwrap();
-            if closes {
-                socket.shutdown().await.unwrap();
-            }
-            // An alert, a reset or nothing: then it is closed.
-            let _ = socket.read_to_end(&mut Vec::new()).await;
-            bench.shutdown.cancel();
-            serving.await.unwrap();
-            bench.assert_ended(cause);
+            ends_behind(front(&tls), bytes, closes, cause).await;
             let counted: Vec<_> =
                 Outcome::ALL.into_iter().zip(before).filter(|&(o, n)| tls.stats().handshakes(o) > n).map(|(o, _)| o).collect();
             assert_eq!(counted, Vec::from_iter(outcome), "{bytes:?}");
