@@ -271,6 +271,17 @@ impl Double {
         self.tell();
     }
 
+    /// Others take the memory of device 0: what is left is too little for another encode session, also once a session has given its own back. It is enough for
+    /// more pictures of the streams that have theirs, since their pools grow whenever the machine is slow.
+    pub fn leave_no_session(&mut self) {
+        /// Of an A10G, as its driver counts, and what stays, in MiB.
+        const ALL: u32 = 23_028;
+        const LEFT: u32 = 512;
+        let held = self.state().memory.get(&0).map_or(0, |bytes| u32::try_from(bytes >> 20).expect("less than the device has"));
+        self.set(Fault::SessionMemory { mib: 2 * LEFT });
+        self.set(Fault::DeviceMemoryTaken { mib: ALL - held - LEFT });
+    }
+
     /// Takes a fault away. Counts of the others go on.
     pub fn lift(&mut self, fault: Fault) {
         let before = self.faults.len();

@@ -8,12 +8,12 @@ use crate::harness::publisher::Publisher;
 use crate::harness::{beside_others, manifest};
 
 /// While one stream encodes, another one begins and finds nothing left: its source rung stands in for its encoded one, and its streamer notices nothing.
-fn second_stream_finds_nothing(fault: Fault) {
+fn second_stream_finds_nothing(take: impl FnOnce(&mut Double)) {
     let _machine = beside_others();
     let mut stage = Stage::open(Double::start(), CLIP, &[]);
     stage.publish("anna");
     stage.encoded("anna", 1);
-    stage.double.set(fault);
+    take(&mut stage.double);
     stage.publish("bert");
     stage.made("bert", 2);
     stage.lost("bert", 2);
@@ -28,12 +28,12 @@ fn second_stream_finds_nothing(fault: Fault) {
 
 #[test]
 fn the_nth_session_is_refused() {
-    story("session-limit", || second_stream_finds_nothing(Fault::Sessions { at_most: 1 }));
+    story("session-limit", || second_stream_finds_nothing(|double| double.set(Fault::Sessions { at_most: 1 })));
 }
 
 #[test]
 fn device_memory_is_gone_at_the_start() {
-    story("memory-gone-at-start", || second_stream_finds_nothing(Fault::DeviceMemoryTaken { mib: 23_000 }));
+    story("memory-gone-at-start", || second_stream_finds_nothing(|double| double.leave_no_session()));
 }
 
 /// A source that viewers cannot be given as it is, and no encoder: then nothing is left to show, and the streamer is told.
