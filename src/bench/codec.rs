@@ -6,6 +6,7 @@ use std::net::Shutdown;
 use std::os::fd::OwnedFd;
 use std::os::unix::net::UnixStream;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{Receiver, RecvTimeoutError, sync_channel};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
@@ -15,6 +16,9 @@ use weir::link::wire::{self, Encoder, FromCodec, ToCodec};
 
 /// Codec processes are given as long by a worker (`codec.start_deadline`), and nothing that follows may take longer.
 pub const DEADLINE: Duration = Duration::from_secs(30);
+
+/// What a measurement may take beside its own time: the process gives its encoders 20 s to begin and as long to end, and loads its plugins first.
+const ANSWER: Duration = Duration::from_secs(60);
 
 /// How often it is looked whether a process is gone.
 const LOOK: Duration = Duration::from_millis(20);
@@ -137,32 +141,60 @@ impl Drop for Codec {
 pub struct Measuring {
     child: Child,
     jobs: ChildStdin,
-    answers: BufReader<ChildStdout>,
+    /// Lines of its standard output: a pipe has no deadlines of its own.
+    answers: Receiver<std::io::Result<String>>,
 }
 
 impl Measuring {
     pub fn start(setting: &Setting) -> Result<Self, String> {
         let mut command = setting.command();
-        command.arg("--bench").stdin(Stdio::piped()).stdout(Stdio::piped());
-        let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", setting.options.program.display()))?;
+        command.arg("--bench");
+        Self::of(command)
+    }
+
+    fn of(mut command: Command) -> Result<Self, String> {
+        command.stdin(Stdio::piped()).stdout(Stdio::piped());
+        let mut child = command.spawn().map_err(|e| format!("cannot start {}: {e}", command.get_program().display()))?;
         match (child.stdin.take(), child.stdout.take()) {
-            (Some(jobs), Some(answers)) => Ok(Self { child, jobs, answers: BufReader::new(answers) }),
+            (Some(jobs), Some(answers)) => Ok(Self { child, jobs, answers: lines(answers) }),
             _ => Err("a process without pipes".into()),
         }
     }
 
-    /// Pictures per second. The process has its own deadlines.
+    /// Pictures per second.
+    ///
+    /// # Errors
+    /// In words: no measurement, or none within the job's own time and [`ANSWER`] more. After an error this process is not to be asked again.
     pub fn run(&mut self, job: Job) -> Result<f64, String> {
+        self.within(job, Duration::from_millis(job.millis.into()) + ANSWER)
+    }
+
+    fn within(&mut self, job: Job, deadline: Duration) -> Result<f64, String> {
         let line = serde_json::to_string(&job).map_err(|e| e.to_string())?;
         writeln!(self.jobs, "{line}").map_err(|e| format!("the measuring process is gone: {e}"))?;
-        let mut answer = String::new();
-        self.answers.read_line(&mut answer).map_err(|e| e.to_string())?;
+        let answer = match self.answers.recv_timeout(deadline) {
+            Ok(answer) => answer.map_err(|e| e.to_string())?,
+            Err(RecvTimeoutError::Timeout) => {
+                // It may hang in the driver: the next job gets a process of its own.
+                let _ = self.child.kill();
+                return Err(format!("the measuring process gave no answer within {} s", deadline.as_secs()));
+            }
+            Err(RecvTimeoutError::Disconnected) => return Err("the measuring process ended; its log says why".into()),
+        };
         match serde_json::from_str(&answer) {
             Ok(Answer::Done { pictures, micros }) => Ok(pictures as f64 * 1e6 / micros.max(1) as f64),
             Ok(Answer::Failed(reason)) => Err(reason),
-            Err(_) => Err("the measuring process ended; its log says why".into()),
+            Err(_) => Err(format!("the measuring process answered {answer:?}")),
         }
     }
+}
+
+/// The lines of a process, each as it comes; the end of the process is the end of them.
+fn lines(output: ChildStdout) -> Receiver<std::io::Result<String>> {
+    // One answer for each job, and one job at a time.
+    let (found, lines) = sync_channel(1);
+    std::thread::spawn(move || BufReader::new(output).lines().try_for_each(|line| found.send(line)));
+    lines
 }
 
 impl Drop for Measuring {
@@ -170,5 +202,41 @@ impl Drop for Measuring {
         // As above.
         let _ = self.child.kill();
         let _ = self.child.wait();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const JOB: Job = Job { preset: 1, sessions: 1, width: 320, height: 180, millis: 0 };
+
+    fn shell(script: &str) -> Measuring {
+        let mut command = Command::new("sh");
+        command.args(["-c", script]);
+        Measuring::of(command).expect("a shell")
+    }
+
+    #[test]
+    fn an_answer_is_pictures_per_second_and_a_failure_its_reason() {
+        let mut measuring = shell(
+            r#"read job; echo '{"done":{"pictures":50,"micros":500000}}'; read job; echo '{"failed":"no session"}'; read job"#,
+        );
+        assert_eq!(measuring.within(JOB, DEADLINE), Ok(100.0));
+        assert_eq!(measuring.within(JOB, DEADLINE), Err("no session".into()));
+    }
+
+    #[test]
+    fn a_process_that_hangs_ends_at_the_deadline_and_is_killed() {
+        let mut measuring = shell("read job; exec sleep 3600");
+        let said = measuring.within(JOB, Duration::from_secs(1));
+        assert_eq!(said, Err("the measuring process gave no answer within 1 s".into()));
+        assert!(!measuring.child.wait().expect("a child").success());
+    }
+
+    #[test]
+    fn a_process_that_ends_is_told_from_one_that_hangs() {
+        let said = shell("read job; exit 1").within(JOB, DEADLINE);
+        assert_eq!(said, Err("the measuring process ended; its log says why".into()));
     }
 }
