@@ -122,7 +122,7 @@ fn open_gop(video: &Video) -> Option<Finding> {
     (video.open_gops > 0).then(|| {
         let text =
             "key frames that refer back (open GOP or intra refresh): nobody can begin at them, switch that off in the encoder";
-        finding(Code::OpenGop, Severity::Warning, text).at(signed(video.open_gops) * 1000, 0, "key frames").set(X264)
+        finding(Code::OpenGop, Severity::Warning, text).at(milli(video.open_gops), 0, "key frames").set(X264)
     })
 }
 
@@ -263,7 +263,7 @@ fn audio(o: &Observed) -> Vec<Finding> {
     out.push(ok);
     if o.audio.gaps > 0 {
         let text = format!("audio was away {} times for over half a second: silence was sent in its place", o.audio.gaps);
-        out.push(finding(Code::AudioGaps, Severity::Warning, text).at(signed(o.audio.gaps) * 1000, 0, "gaps"));
+        out.push(finding(Code::AudioGaps, Severity::Warning, text).at(milli(o.audio.gaps), 0, "gaps"));
     }
     if let Some((ppm, stretched)) = o.audio.drift {
         let (off, side) = super::drift(ppm);
@@ -293,7 +293,7 @@ fn line(o: &Observed) -> Vec<Finding> {
             let severity = if speed < UPLINK_BAD { Severity::Bad } else { Severity::Warning };
             let bits = o.video.as_ref().and_then(|v| v.bitrate).unwrap_or(0);
             // Four fifths of what gets through leave room for other traffic.
-            let fits = u128::from(bits) * u128::from(speed) * 8 / 10_000 / 1000;
+            let fits = u128::from(bits).saturating_mul(speed.into()).saturating_mul(8) / 10_000 / 1000;
             let advice =
                 if fits > 0 { format!("set at most {fits} kbit/s in OBS, or use a cable") } else { "use a cable".into() };
             (severity, format!("the upload is too slow, video arrives at {shown} of real time: {advice}"))
@@ -306,7 +306,7 @@ fn line(o: &Observed) -> Vec<Finding> {
     }
     if o.clock_jumps > 0 {
         let text = format!("the publisher's clock jumped {} times: the stream went on where it was", o.clock_jumps);
-        out.push(finding(Code::ClockJumps, Severity::Notice, text).at(signed(o.clock_jumps) * 1000, 0, "jumps"));
+        out.push(finding(Code::ClockJumps, Severity::Notice, text).at(milli(o.clock_jumps), 0, "jumps"));
     }
     if o.worker_is_slow {
         let text =
@@ -325,7 +325,7 @@ fn encoders(o: &Observed) -> Vec<Finding> {
     }
     if o.encoders_lost > 0 {
         let text = format!("the codec process was lost {} times and was replaced", o.encoders_lost);
-        out.push(finding(Code::EncoderLost, Severity::Warning, text).at(signed(o.encoders_lost) * 1000, 0, "times"));
+        out.push(finding(Code::EncoderLost, Severity::Warning, text).at(milli(o.encoders_lost), 0, "times"));
     }
     out
 }
