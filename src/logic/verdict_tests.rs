@@ -237,7 +237,8 @@ fn a_weak_uplink_is_not_a_slow_server() {
     assert_eq!(wrong(&with(|o| o.uplink = Some(500))), []);
 
     let lag = pace::ENCODER + Duration::from_secs(1);
-    let ours: [(fn(&mut Observed), Code, Severity); 6] = [
+    type Change = fn(&mut Observed);
+    let ours: [(Change, Code, Severity); 6] = [
         (|o| o.worker_is_slow = true, Code::WorkerBehind, Severity::Bad),
         (|o| o.encoder_lag = Some(pace::ENCODER + Duration::from_secs(1)), Code::EncoderBehind, Severity::Bad),
         (|o| o.encoders_lost = 1, Code::EncoderLost, Severity::Warning),
