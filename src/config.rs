@@ -14,7 +14,7 @@ use crate::ingest::rtmp::Limits;
 use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
-use crate::logic::model::{Region, Replicate};
+use crate::logic::model::{Coding, Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
 use crate::logic::placement::ClassSetting;
 use crate::logic::recipe::DEFAULT_LADDER;
@@ -85,6 +85,8 @@ pub struct Config {
     pub passthrough_short_side: u32,
     /// Highest rate that is passed through, kbit/s. Default 8000.
     pub passthrough_kbps: u32,
+    /// The codings that are passed through: `h264`, `hevc`, `av1`. Default H.264 alone.
+    pub passthrough_codecs: Vec<Coding>,
     /// A session ends so long after its publisher said goodbye. Default 60.
     pub reconnect_grace: u32,
     /// What viewers see while a publisher is away: `slate`, or `hold`, and their players wait. Default `slate`.
@@ -402,6 +404,7 @@ impl Default for Config {
             long_gop: LongGop::Auto,
             passthrough_short_side: 1080,
             passthrough_kbps: 8000,
+            passthrough_codecs: vec![Coding::H264],
             reconnect_grace: 60,
             on_pause: OnPause::Slate,
             end_after: 300,
@@ -617,6 +620,9 @@ impl Config {
         };
         range("version", self.version, 1, VERSION)?;
         range("window", self.window, 10, 6 * 3600)?;
+        if !self.passthrough_codecs.contains(&Coding::H264) {
+            return Err(Error::Value("passthrough_codecs lacks h264, which every player decodes".into()));
+        }
         range("segment_target", self.segment_target, 1, 10)?;
         range("software.threads", self.software.threads.into(), 1, 16)?;
         range("software.decoder_threads", self.software.decoder_threads.into(), 1, 16)?;

@@ -5,10 +5,11 @@
 use bytes::Bytes;
 use rtmp_runtime::server::{ServerConfig, ServerEvent, ServerSession};
 
-use crate::cmaf::{aac, h264};
+use crate::cmaf::{aac, av1, h264, h265, sei, video};
 use crate::ingest::mpegts::{Demux, Limits};
 use crate::ingest::rtmp::{parse_script, tag_body};
 use crate::ingest::{Packet, flv};
+use crate::logic::model::Coding;
 
 /// A body of one target.
 pub type Body = fn(&[u8]);
@@ -57,7 +58,7 @@ fn messages<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Vec<u8>>, bool) 
 /// Video and audio messages: what comes out is a part of what went in.
 pub fn flv(data: &[u8]) {
     let body = Bytes::copy_from_slice(data);
-    if let Ok(flv::Video::Config(d) | flv::Video::Frame { data: d, .. }) = flv::video(&body) {
+    if let Ok(flv::Video::Config(_, d) | flv::Video::Frame { data: d, .. }) = flv::video(&body) {
         assert!(!d.is_empty() && data.ends_with(&d));
     }
     if let Ok(flv::Audio::Config(d) | flv::Audio::Frame(d)) = flv::audio(&body) {
@@ -89,7 +90,7 @@ pub fn mpegts(data: &[u8]) {
     assert_eq!(whole.0, parts.0);
     for packet in whole.0 {
         match packet {
-            Packet::VideoConfig(record) => drop(h264::read_record(&record, None)),
+            Packet::VideoConfig(_, record) => drop(h264::read_record(&record, None)),
             Packet::Video { data, .. } => assert!(h264::scan(&data).is_ok(), "lengths that do not fit"),
             Packet::AudioConfig(config) => drop(aac::Config::read(&config)),
             _ => {}
@@ -150,9 +151,20 @@ pub fn records(data: &[u8]) {
     let _ = aac::Config::read(data);
     let _ = h264::scan(data);
     let _ = h264::first_record(data);
+    for coding in [Coding::H264, Coding::Hevc, Coding::Av1] {
+        let _ = video::scan(coding, data);
+        let _ = sei::read(coding, data);
+        let sample = video::sample(coding, record.clone());
+        assert!(sample.len() <= data.len());
+        let Ok(format) = video::read_record(coding, &record, None) else { continue };
+        assert_eq!(format.coding(), coding);
+        let _ = video::displayed(&format);
+    }
     if let Some((&at, rest)) = data.split_first() {
         let (record, unit) = rest.split_at(usize::from(at).min(rest.len()));
         let _ = h264::renewed(record, unit);
+        let _ = h265::renewed(record, unit);
+        let _ = av1::renewed(record, unit);
     }
 }
 

@@ -12,6 +12,7 @@ use weir::link::environment;
 use weir::link::wire::Inventory;
 use weir::logic::encoder_choice::{self, Elements, Wanted};
 use weir::logic::gpu::Survey;
+use weir::logic::recipe::Decoders;
 use weir::report::gpu as report;
 use weir::report::http::VERSION;
 use weir::worker::EncoderReport;
@@ -86,6 +87,15 @@ fn elements(inventory: &Inventory, role: &str) -> Elements {
     }
 }
 
+/// The codings beside H.264 whose decoders of a family are there with all that their templates set.
+fn decoders(inventory: &Inventory, family: &str) -> Decoders {
+    let has = |coding: &str| {
+        let elements = elements(inventory, &format!("{family}-{coding}"));
+        elements.has_pipelines && elements.missing.is_empty() && elements.lacking.is_empty()
+    };
+    Decoders { hevc: has("hevc"), av1: has("av1") }
+}
+
 fn choose(
     wanted: Wanted,
     survey: &Result<Survey, String>,
@@ -97,7 +107,13 @@ fn choose(
         software: elements(i, "software"),
     });
     let choice = encoder_choice::choose(wanted, survey, &known)?;
-    Ok(EncoderReport::new(choice, inventory.as_ref().ok().map(|i| i.gstreamer.clone())))
+    let inventory = inventory.as_ref().ok();
+    let decoders = |family: &str| inventory.map(|i| decoders(i, family)).unwrap_or_default();
+    Ok(EncoderReport {
+        cpu_decoders: decoders("software"),
+        device_decoders: decoders("nvidia"),
+        ..EncoderReport::new(choice, inventory.map(|i| i.gstreamer.clone()))
+    })
 }
 
 /// The encoder of `weir run`, and what was found of GPUs.

@@ -84,8 +84,8 @@ pub fn packets(file: &Bytes) -> Result<Vec<Packet>, Error> {
                 flv::Audio::Nothing => None,
             },
             9 => match flv::video(&body)? {
-                flv::Video::Config(record) => Some(Packet::VideoConfig(record)),
-                flv::Video::Frame { composition, key, data } => Some(Packet::Video { time, composition, key, data }),
+                flv::Video::Config(coding, record) => Some(Packet::VideoConfig(coding, record)),
+                flv::Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
                 flv::Video::Nothing => None,
             },
             _ => None,

@@ -16,12 +16,13 @@ use crate::ingest::auth::{self, Asked, Granted};
 use crate::ingest::rtmp::Stats;
 use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
-use crate::logic::encoder_choice::Choice;
+use crate::logic::encoder_choice::{Choice, Encoder};
 use crate::logic::ladder::Ladder;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
 use crate::logic::pathway::Pathways;
 use crate::logic::placement;
+use crate::logic::recipe::Decoders;
 use crate::logic::slate::Clip;
 use crate::logic::stream::{Setup, Status};
 use crate::logic::time::MediaTime;
@@ -87,18 +88,26 @@ pub struct EncoderReport {
     pub devices: Vec<String>,
     /// GStreamer's version, where there is one.
     pub gstreamer: Option<String>,
+    /// What can be decoded by the CPU beside H.264.
+    pub cpu_decoders: Decoders,
+    /// Likewise by a GPU.
+    pub device_decoders: Decoders,
 }
 
 impl EncoderReport {
     /// As it was chosen.
     pub fn new(choice: Choice, gstreamer: Option<String>) -> Self {
         let Choice { encoder, code, reason, devices } = choice;
-        Self { name: encoder.as_str(), code, reason, devices, gstreamer }
+        let none = Decoders::default();
+        let name = encoder.as_str();
+        Self { name, code, reason, devices, gstreamer, cpu_decoders: none, device_decoders: none }
     }
 
     /// Nothing had to be chosen.
     pub fn ladder_is_none() -> Self {
-        Self { name: "none", code: "ladder_none", reason: "the ladder is none".into(), devices: Vec::new(), gstreamer: None }
+        let choice =
+            Choice { encoder: Encoder::None, code: "ladder_none", reason: "the ladder is none".into(), devices: Vec::new() };
+        Self::new(choice, None)
     }
 }
 
@@ -317,6 +326,7 @@ impl Worker {
             long_gop: c.long_gop,
             passthrough_short_side: c.passthrough_short_side,
             passthrough_bitrate: u64::from(c.passthrough_kbps) * 1000,
+            passthrough_codecs: c.passthrough_codecs.clone(),
             can_encode,
         };
         let region = c.region.clone();
@@ -332,7 +342,7 @@ impl Worker {
         let slate = self.slate.clone();
         let loudness_target = c.loudness.target();
         let thumbnails = c.thumbnail.settings();
-        let encoders = self.context.encoder.limits();
+        let encoders = self.context.encoder.limits(self.encoder.cpu_decoders, self.encoder.device_decoders);
         let output_deadline = Duration::from_secs(c.codec.output_deadline.into());
         let setup = move |session, writer, past| Setup {
             region,

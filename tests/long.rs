@@ -5,6 +5,9 @@
 mod harness;
 #[path = "long/odd.rs"]
 mod odd;
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "suite/raw_rtmp.rs"]
+mod raw_rtmp;
 #[path = "long/returns.rs"]
 mod returns;
 #[path = "long/soak.rs"]

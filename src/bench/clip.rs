@@ -43,7 +43,7 @@ impl Clip {
         let (mut format, mut units) = (None, Vec::new());
         for packet in slate::packets(&made.stdout.into()).map_err(|e| format!("the source that was made: {e}"))? {
             match packet {
-                Packet::VideoConfig(record) => {
+                Packet::VideoConfig(_, record) => {
                     let fps = Some(FrameRate::whole(FPS));
                     format = Some(h264::read_record(&record, fps).map_err(|e| format!("the source that was made: {e}"))?);
                 }

@@ -103,6 +103,7 @@ fn shared(of: Vec<Vec<Triplet>>) -> (Vec<Triplet>, Vec<Triplet>) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::logic::model::Coding;
     use bytes::Bytes;
     use proptest::prelude::*;
 
@@ -125,7 +126,7 @@ mod tests {
     const PADDING: Triplet = [0xfa, 0, 0];
 
     fn carried(samples: &[Sample]) -> Vec<(i64, Vec<Triplet>)> {
-        samples.iter().map(|s| (s.pts, sei::read(&s.data))).collect()
+        samples.iter().map(|s| (s.pts, sei::read(Coding::H264, &s.data))).collect()
     }
 
     #[test]
@@ -170,8 +171,8 @@ mod tests {
         c.push(6000, full);
         let mut samples = pictures(&[6000, 9000]);
         c.put(&mut samples, None);
-        assert_eq!(sei::read(&samples[0].data).len(), 30);
-        assert!(sei::read(&samples[1].data).is_empty());
+        assert_eq!(sei::read(Coding::H264, &samples[0].data).len(), 30);
+        assert!(sei::read(Coding::H264, &samples[1].data).is_empty());
     }
 
     #[test]
@@ -235,7 +236,7 @@ mod tests {
                 c.put(&mut samples, None);
                 samples.sort_by_key(|s| s.pts);
                 for s in &samples {
-                    let read = sei::read(&s.data);
+                    let read = sei::read(Coding::H264, &s.data);
                     prop_assert!(read.len() <= MAX_TRIPLETS);
                     got.extend(read);
                 }

@@ -10,10 +10,11 @@ use bytes::Bytes;
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::SeqParameterSet;
 
-pub use picture::{Chroma, Picture, displayed, picture};
-pub use scan::{Scan, scan};
+pub use picture::picture;
+pub use scan::scan;
 pub use sets::{first_record, renewed};
 
+use super::video;
 use crate::logic::model::{FrameRate, VideoFormat};
 
 /// Why a decoder configuration record or an access unit cannot be used.
@@ -80,15 +81,7 @@ pub fn read_record(avcc: &Bytes, fallback_fps: Option<FrameRate>) -> Result<Vide
 fn timing(sps: &SeqParameterSet) -> Option<FrameRate> {
     let t = sps.vui_parameters.as_ref()?.timing_info.as_ref()?;
     let (num, den) = (u64::from(t.time_scale), u64::from(t.num_units_in_tick).checked_mul(2)?);
-    if den == 0 || num / den.max(1) < 1 || num / den > 240 {
-        return None;
-    }
-    let divisor = gcd(num, den);
-    Some(FrameRate { num: u32::try_from(num / divisor).ok()?, den: u32::try_from(den / divisor).ok()? })
-}
-
-fn gcd(a: u64, b: u64) -> u64 {
-    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+    video::rate(num, den)
 }
 
 #[cfg(test)]

@@ -3,13 +3,13 @@
 use bytes::Bytes;
 use mp4_atom::esds::{DecoderConfig, DecoderSpecific, EsDescriptor, SLConfig};
 use mp4_atom::{
-    Atom, Audio, Avc1, Avcc, Codec, Compressor, Decode, Dinf, Dref, DrefEntry, Encode, Esds, FixedPoint, Ftyp, Hdlr, Mdhd,
-    Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
+    Atom, Audio, Av01, Av1c, Avc1, Avcc, Codec, Compressor, Decode, Dinf, Dref, DrefEntry, Encode, Esds, FixedPoint, Ftyp,
+    Hdlr, Hvc1, Hvcc, Mdhd, Mdia, Minf, Moov, Mp4a, Mvex, Mvhd, Pasp, Smhd, Stbl, Stsd, Tkhd, Trak, Trex, Url, Visual, Vmhd,
 };
 use sha2::{Digest, Sha256};
 
-use super::h264;
-use crate::logic::model::{AudioFormat, VideoFormat};
+use super::video;
+use crate::logic::model::{AudioFormat, Coding, VideoFormat};
 use crate::logic::playlist::Format;
 
 /// Why no init segment can be written.
@@ -46,7 +46,7 @@ fn moov(format: &Format) -> Result<Moov, InitError> {
     let (codec, handler, width, height) = match format {
         Format::Video(v) => {
             // 8.3.2.3: the visual presentation size, which the sample aspect ratio is part of.
-            let (width, height) = h264::displayed(v);
+            let (width, height) = video::displayed(v);
             (video(v)?, b"vide", width, height)
         }
         Format::Audio(a) => (audio(a), b"soun", 0, 0),
@@ -88,25 +88,31 @@ fn moov(format: &Format) -> Result<Moov, InitError> {
 
 fn video(v: &VideoFormat) -> Result<Codec, InitError> {
     let mut body = &v.avcc[..];
-    let avcc = Avcc::decode_body(&mut body)?;
     let side = |n: u32| u16::try_from(n).unwrap_or(u16::MAX);
-    let sar = h264::picture(&v.avcc).filter(|p| !p.is_square()).map(|p| p.sar);
-    Ok(Codec::Avc1(Avc1 {
-        visual: Visual {
-            data_reference_index: 1,
-            width: side(v.width),
-            height: side(v.height),
-            compressor: Compressor::from(""),
-            ..Default::default()
-        },
-        avcc,
-        btrt: None,
-        colr: None,
-        pasp: sar.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing }),
-        taic: None,
-        fiel: None,
-        spatial: None,
-    }))
+    let sar = video::picture(v).filter(|p| !p.is_square()).map(|p| p.sar);
+    let visual = Visual {
+        data_reference_index: 1,
+        width: side(v.width),
+        height: side(v.height),
+        compressor: Compressor::from(""),
+        ..Default::default()
+    };
+    let pasp = sar.map(|(h_spacing, v_spacing)| Pasp { h_spacing, v_spacing });
+    Ok(match v.coding() {
+        Coding::H264 => Codec::Avc1(Avc1 {
+            visual,
+            avcc: Avcc::decode_body(&mut body)?,
+            btrt: None,
+            colr: None,
+            pasp,
+            taic: None,
+            fiel: None,
+            spatial: None,
+        }),
+        // All parameter sets are in the entry, and none in the samples: Apple's players take no `hev1` (HLS Authoring Specification, 1.5).
+        Coding::Hevc => Codec::Hvc1(Hvc1 { visual, hvcc: Hvcc::decode_body(&mut body)?, pasp, ..Default::default() }),
+        Coding::Av1 => Codec::Av01(Av01 { visual, av1c: Av1c::decode_body(&mut body)?, pasp, ..Default::default() }),
+    })
 }
 
 fn audio(a: &AudioFormat) -> Codec {
@@ -150,9 +156,9 @@ pub fn parse(init: &[u8]) -> Result<Moov, InitError> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::cmaf::aac;
     use crate::cmaf::h264::read_record;
     use crate::cmaf::h264::tests::{RECORD_720P30, records};
+    use crate::cmaf::{aac, av1, h265};
 
     #[test]
     fn the_decoder_configuration_survives_byte_for_byte() {
@@ -162,6 +168,22 @@ mod tests {
         let moov = parse(&init).unwrap();
         assert_eq!(moov.trak[0].mdia.mdhd.timescale, 90_000);
         assert!(moov.trak[0].edts.is_none(), "no edit list (rules.md 6)");
+    }
+
+    #[test]
+    fn hevc_and_av1_have_their_own_sample_entries() {
+        let of = |format: VideoFormat| {
+            let record = format.avcc.clone();
+            let init = write(&Format::Video(format)).unwrap();
+            assert!(init.windows(record.len()).any(|w| w == record), "byte for byte");
+            parse(&init).unwrap().trak[0].mdia.minf.stbl.stsd.codecs[0].clone()
+        };
+        let hevc = h265::read_record(&records::bytes(h265::tests::records::WIDE_576), None).unwrap();
+        let Codec::Hvc1(entry) = of(hevc) else { panic!("no hvc1") };
+        assert_eq!((entry.visual.width, entry.pasp), (720, Some(Pasp { h_spacing: 64, v_spacing: 45 })));
+        let av1 = av1::read_record(&records::bytes(av1::tests::records::MAIN), None).unwrap();
+        let Codec::Av01(entry) = of(av1) else { panic!("no av01") };
+        assert_eq!((entry.visual.width, entry.visual.height), (640, 360));
     }
 
     #[test]

@@ -377,7 +377,7 @@ mod tests {
     fn captions(out: &[Output]) -> Vec<Triplet> {
         let [Output::Segment { segment, .. }] = out else { panic!("{out:?}") };
         let at = segment.bytes.windows(4).position(|w| w == b"mdat").unwrap() + 4;
-        sei::read(&segment.bytes[at..])
+        sei::read(crate::logic::model::Coding::H264, &segment.bytes[at..])
     }
 
     #[test]

@@ -5,6 +5,10 @@
 
 use bytes::Bytes;
 
+use super::av1;
+use super::nal::{message, unescaped};
+use crate::logic::model::Coding;
+
 /// One caption construct of `cc_data()` (CTA-708): marker bits, `cc_valid` and `cc_type` in the first byte, then two bytes of data.
 pub type Triplet = [u8; 3];
 
@@ -20,6 +24,9 @@ const MAX_SEI: usize = 16 << 10;
 /// NAL unit type (ITU-T H.264, table 7-1).
 const SEI: u8 = 6;
 
+/// Likewise of HEVC (ITU-T H.265, table 7-1).
+const PREFIX_SEI: u8 = 39;
+
 /// payloadType of `user_data_registered_itu_t_t35` (D.1.1).
 const REGISTERED: usize = 4;
 
@@ -29,18 +36,42 @@ const HEAD: [u8; 8] = [0xb5, 0x00, 0x31, b'G', b'A', b'9', b'4', 0x03];
 /// process_cc_data_flag.
 const PROCESS: u8 = 0x40;
 
-/// All triplets of an access unit in their order; none where lengths lie.
-pub fn read(unit: &[u8]) -> Vec<Triplet> {
+/// All triplets of an access unit of the source in their order; none where lengths lie. HEVC has them in a prefix SEI (ITU-T H.265, D.2.6), AV1 in a metadata OBU
+/// (6.7.2) without emulation prevention.
+pub fn read(coding: Coding, unit: &[u8]) -> Vec<Triplet> {
     let mut out = Vec::new();
     let mut budget = MAX_SEI;
-    for (_, nal) in nal_units(unit).filter(|(_, nal)| kind(nal) == Some(SEI)) {
-        let body = nal.get(1..).unwrap_or_default();
-        let body = body.get(..budget).unwrap_or(body);
-        budget -= body.len();
-        messages(&unescaped(body), &mut out);
+    let mut spend = |body: &'_ [u8]| {
+        let taken = body.len().min(budget);
+        budget -= taken;
+        taken
+    };
+    match coding {
+        Coding::Av1 => {
+            for payload in av1::metadata(unit) {
+                let taken = spend(payload);
+                out.extend(cc_data(payload.get(..taken).unwrap_or_default()).unwrap_or_default());
+            }
+        }
+        Coding::H264 | Coding::Hevc => {
+            for (_, nal) in nal_units(unit) {
+                let Some(body) = sei_body(coding, nal) else { continue };
+                let taken = spend(body);
+                messages(&unescaped(body.get(..taken).unwrap_or_default()), &mut out);
+            }
+        }
     }
     out.truncate(MAX_READ);
     out
+}
+
+/// What is behind the header of an SEI NAL unit.
+fn sei_body(coding: Coding, nal: &[u8]) -> Option<&[u8]> {
+    match (coding, nal) {
+        (Coding::Hevc, [first, _, body @ ..]) if first >> 1 & 0x3f == PREFIX_SEI => Some(body),
+        (Coding::H264, [first, body @ ..]) if first & 0x1f == SEI => Some(body),
+        _ => None,
+    }
 }
 
 /// The access unit with the triplets in an SEI NAL unit of their own in front of its first slice, which is behind its delimiter, parameter sets and other SEI
@@ -70,40 +101,15 @@ fn kind(nal: &[u8]) -> Option<u8> {
     nal.first().map(|header| header & 0x1f)
 }
 
-/// Takes emulation prevention bytes out (7.3.1).
-fn unescaped(body: &[u8]) -> Vec<u8> {
-    let mut out = Vec::with_capacity(body.len());
-    let mut zeros = 0;
-    for &byte in body {
-        if zeros >= 2 && byte == 3 {
-            zeros = 0;
-            continue;
-        }
-        zeros = if byte == 0 { zeros + 1 } else { 0 };
-        out.push(byte);
-    }
-    out
-}
-
 /// The caption triplets of each `sei_message()`.
 fn messages(mut rbsp: &[u8], out: &mut Vec<Triplet>) {
     // What ends the NAL unit (rbsp_trailing_bits) looks like the beginning of a message that has no size.
-    while let Some((kind, behind)) = coded(rbsp)
-        && let Some((size, behind)) = coded(behind)
-    {
-        let Some((payload, behind)) = behind.split_at_checked(size) else { return };
+    while let Some((kind, payload, behind)) = message(rbsp) {
         if kind == REGISTERED {
             out.extend(cc_data(payload).unwrap_or_default());
         }
         rbsp = behind;
     }
-}
-
-/// A number in the form of payloadType and payloadSize: 255 for each 0xff, then the rest.
-fn coded(bytes: &[u8]) -> Option<(usize, &[u8])> {
-    let full = bytes.iter().take_while(|b| **b == 0xff).count();
-    let last = bytes.get(full)?;
-    Some((full * 255 + usize::from(*last), bytes.get(full + 1..)?))
 }
 
 fn cc_data(payload: &[u8]) -> Option<&[Triplet]> {
@@ -168,7 +174,7 @@ pub(crate) mod tests {
         let out = insert(&unit(&[delimiter, sps, pps, sei, slice, slice]), &[A, B]).unwrap();
         let own = [&[6], &message(&[A, B])[..], &[0x80]].concat();
         assert_eq!(out, unit(&[delimiter, sps, pps, sei, &own, slice, slice]));
-        assert_eq!(read(&out), [A, B]);
+        assert_eq!(read(Coding::H264, &out), [A, B]);
         assert_eq!(insert(&unit(&[delimiter, sps]), &[A]), None, "no slice");
         assert_eq!(insert(&[0, 0, 0, 9, 0x65], &[A]), None, "a length that lies");
     }
@@ -179,7 +185,7 @@ pub(crate) mod tests {
         let long = [&[0xff, 0x01, 0xff, 0x02][..], &[7; 257]].concat();
         let first = [&[6], &other[..], &message(&[A]), &long, &message(&[B, A]), &[0x80]].concat();
         let second = [&[6], &message(&[B])[..], &[0x80]].concat();
-        assert_eq!(read(&unit(&[&first, &[0x41, 1], &second])), [A, B, A, B]);
+        assert_eq!(read(Coding::H264, &unit(&[&first, &[0x41, 1], &second])), [A, B, A, B]);
     }
 
     #[test]
@@ -187,7 +193,7 @@ pub(crate) mod tests {
         let with = |at: usize, value: u8| {
             let mut m = message(&[A]);
             m[at] = value;
-            read(&unit(&[&[&[6], &m[..], &[0x80]].concat()]))
+            read(Coding::H264, &unit(&[&[&[6], &m[..], &[0x80]].concat()]))
         };
         assert_eq!(with(0, 4), [A]);
         for (at, value) in [(0, 5), (2, 0xb4), (4, 0x2f), (5, b'D'), (9, 6), (10, 0x81), (1, 200), (10, 0xc2)] {
@@ -199,9 +205,21 @@ pub(crate) mod tests {
     fn what_is_read_of_an_access_unit_is_bounded() {
         let full = [&[6], &message(&[A; 31])[..], &[0x80]].concat();
         let nals: Vec<&[u8]> = std::iter::repeat_n(&full[..], 40).collect();
-        assert_eq!(read(&unit(&nals)).len(), MAX_READ);
+        assert_eq!(read(Coding::H264, &unit(&nals)).len(), MAX_READ);
         let behind = [&[6, 5][..], &[0xff; 70], &[0], &vec![9; 70 * 255], &message(&[A]), &[0x80]].concat();
-        assert!(read(&unit(&[&behind])).is_empty());
+        assert!(read(Coding::H264, &unit(&[&behind])).is_empty());
+    }
+
+    #[test]
+    fn hevc_and_av1_carry_the_same_captions_in_their_own_units() {
+        let sei = [&[39 << 1, 1][..], &message(&[A, B]), &[0x80]].concat();
+        let data = unit(&[&[35 << 1, 1, 0x50], &sei, &[19 << 1, 1, 0xaf]]);
+        assert_eq!(read(Coding::Hevc, &data), [A, B]);
+        assert!(read(Coding::H264, &data).is_empty() && read(Coding::Av1, &data).is_empty());
+        // Payload type and size of the SEI message are the OBU's own here: type 5, metadata_type 4, then the country code.
+        let payload = &message(&[A, B])[2..];
+        let obu = [&[5 << 3 | 2, 1 + payload.len() as u8, 4][..], payload].concat();
+        assert_eq!(read(Coding::Av1, &[&[0x12, 0][..], &obu, &[0x32, 1, 0x10]].concat()), [A, B]);
     }
 
     proptest! {
@@ -213,7 +231,7 @@ pub(crate) mod tests {
             let slice = [&[0x41], &behind[..]].concat();
             let before = unit(&[&[9, 0xf0], &slice]);
             let out = insert(&before, &triplets).unwrap();
-            prop_assert_eq!(read(&out), triplets);
+            prop_assert_eq!(read(Coding::H264, &out), triplets);
             let nals: Vec<&[u8]> = nal_units(&out).map(|(_, nal)| nal).collect();
             prop_assert_eq!(nals.len(), 3);
             prop_assert_eq!(unit(&[nals[0], nals[2]]), before);
@@ -227,10 +245,12 @@ pub(crate) mod tests {
             body in prop::collection::vec(prop_oneof![any::<u8>(), Just(0), Just(0xff), Just(3)], 0..200),
             raw in prop::collection::vec(any::<u8>(), 0..64),
         ) {
-            prop_assert!(read(&unit(&[&[&[6], &body[..]].concat()])).len() <= MAX_READ);
-            let _ = read(&raw);
+            prop_assert!(read(Coding::H264, &unit(&[&[&[6], &body[..]].concat()])).len() <= MAX_READ);
+            for coding in [Coding::H264, Coding::Hevc, Coding::Av1] {
+                prop_assert!(read(coding, &raw).len() <= MAX_READ);
+            }
             let _ = insert(&raw, &[A]);
-            let _ = read(&unit(&[&[&[6, 4, 0x20][..], &HEAD, &body].concat()]));
+            let _ = read(Coding::H264, &unit(&[&[&[6, 4, 0x20][..], &HEAD, &body].concat()]));
         }
     }
 }

@@ -1,12 +1,14 @@
 //! The bodies of RTMP audio and video messages: legacy FLV tags and Enhanced RTMP headers. Pure; knows nothing of connections or time.
 //!
-//! Only H.264 and AAC come out. Everything else that the two specifications name is refused by its name, so that a streamer learns what
+//! H.264, HEVC, AV1 and AAC come out. Everything else that the two specifications name is refused by its name, so that a streamer learns what
 //! to change. Sources: Adobe Flash Video File Format 10.1, annex E.4; Enhanced RTMP v1 and v2 (veovera.org). Nothing here recurses and
 //! nothing is copied: results are slices of the message.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
+
+use crate::logic::model::Coding;
 
 /// Longest decoder configuration. Real ones have under 200 bytes; an IPC header that carries one may have 32 KiB
 /// ([`crate::link::wire::MAX_HEADER`]) in all.
@@ -45,7 +47,7 @@ pub enum Error {
         value: u8,
     },
     /// A lawful packet of a kind that Weir does not take.
-    #[error("{codec} is not supported: send H.264 video and AAC audio")]
+    #[error("{codec} is not supported: send H.264, HEVC or AV1 video and AAC audio")]
     Unsupported {
         /// Name of the codec (or of the layout, `multitrack video`) for people.
         codec: Cow<'static, str>,
@@ -61,15 +63,17 @@ impl Error {
 /// What a video message holds.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Video {
-    /// AVCDecoderConfigurationRecord, 1 to [`MAX_CONFIG`] bytes, not looked into.
-    Config(Bytes),
-    /// One access unit.
+    /// The coding's decoder configuration record, 1 to [`MAX_CONFIG`] bytes, not looked into.
+    Config(Coding, Bytes),
+    /// One access unit, or one temporal unit of AV1.
     Frame {
-        /// Composition time offset, -8388608 to 8388607 ms.
+        /// What the message calls it.
+        coding: Coding,
+        /// Composition time offset, -8388608 to 8388607 ms; 0 for AV1.
         composition: i32,
         /// The message claims a key frame.
         key: bool,
-        /// NAL units behind their lengths; never empty, not looked into.
+        /// NAL units behind their lengths, or OBUs; never empty, not looked into.
         data: Bytes,
     },
     /// Lawful and without media: end of sequence, seek command, metadata, an empty message.
@@ -90,7 +94,7 @@ pub enum Audio {
 /// Reads a video message.
 ///
 /// # Errors
-/// [`Error::Unsupported`] for all but single-track H.264; the others for what breaks the specifications.
+/// [`Error::Unsupported`] for all but single-track H.264, HEVC and AV1; the others for what breaks the specifications.
 pub fn video(body: &Bytes) -> Result<Video, Error> {
     let mut rest = Reader(body.clone());
     if body.is_empty() {
@@ -109,11 +113,11 @@ pub fn video(body: &Bytes) -> Result<Video, Error> {
     match rest.u8("AVC packet type")? {
         0 => {
             rest.si24("AVC composition time")?;
-            rest.video_config()
+            rest.video_config(Coding::H264)
         }
         1 => {
             let composition = rest.si24("AVC composition time")?;
-            Ok(rest.video_frame(composition, key))
+            Ok(rest.video_frame(Coding::H264, composition, key))
         }
         2 => Ok(Video::Nothing),
         value => Err(Error::Undefined { what: "AVC packet type", value }),
@@ -154,18 +158,23 @@ fn enhanced_video(head: u8, mut rest: Reader) -> Result<Video, Error> {
         return Err(Error::unsupported("multitrack video"));
     }
     let fourcc = rest.fourcc("video FourCC")?;
-    if &fourcc != b"avc1" {
-        return Err(video_fourcc(fourcc));
-    }
+    let coding = match &fourcc {
+        b"avc1" => Coding::H264,
+        b"hvc1" => Coding::Hevc,
+        b"av01" => Coding::Av1,
+        _ => return Err(video_fourcc(fourcc)),
+    };
     match packet {
-        0 => rest.video_config(),
+        0 => rest.video_config(coding),
         1 => {
-            let composition = rest.si24("AVC composition time")?;
-            Ok(rest.video_frame(composition, key))
+            // AV1 has no composition times: what is not shown yet stands in the temporal unit that shows it.
+            let composition = if coding == Coding::Av1 { 0 } else { rest.si24("composition time")? };
+            Ok(rest.video_frame(coding, composition, key))
         }
         2 => Ok(Video::Nothing),
-        3 => Ok(rest.video_frame(0, key)),
-        value => Err(Error::Undefined { what: "enhanced video packet type for avc1", value }),
+        3 => Ok(rest.video_frame(coding, 0, key)),
+        5 if coding == Coding::Av1 => Err(Error::unsupported("AV1 video with a sequence header of MPEG-2 TS")),
+        value => Err(Error::Undefined { what: "enhanced video packet type", value }),
     }
 }
 
@@ -207,8 +216,8 @@ fn legacy_video_codec(codec: u8) -> Error {
         6 => "Screen video 2",
         8 => "H.263 video",
         9 => "MPEG-4 Part 2 video",
-        12 => "HEVC video (unofficial codec 12)",
-        13 => "AV1 video (unofficial codec 13)",
+        12 => "HEVC video as codec 12 of FLV, which is not Enhanced RTMP,",
+        13 => "AV1 video as codec 13 of FLV, which is not Enhanced RTMP,",
         value => return Error::Undefined { what: "video codec", value },
     })
 }
@@ -229,8 +238,7 @@ fn legacy_audio_codec(format: u8) -> Error {
 
 fn video_fourcc(code: [u8; 4]) -> Error {
     match &code {
-        b"hvc1" | b"hev1" => Error::unsupported("HEVC video (hvc1)"),
-        b"av01" => Error::unsupported("AV1 video (av01)"),
+        b"hev1" => Error::unsupported("HEVC video with its parameter sets among the pictures (hev1)"),
         b"vp09" => Error::unsupported("VP9 video (vp09)"),
         b"vp08" => Error::unsupported("VP8 video (vp08)"),
         b"vvc1" => Error::unsupported("VVC video (vvc1)"),
@@ -301,11 +309,11 @@ impl Reader {
     }
 
     /// An empty configuration is skipped: encoders that learn it late announce it again.
-    fn video_config(self) -> Result<Video, Error> {
+    fn video_config(self, coding: Coding) -> Result<Video, Error> {
         match self.0.len() {
             0 => Ok(Video::Nothing),
-            1..=MAX_CONFIG => Ok(Video::Config(self.0)),
-            have => Err(Error::TooLong { what: "AVC decoder configuration", have }),
+            1..=MAX_CONFIG => Ok(Video::Config(coding, self.0)),
+            have => Err(Error::TooLong { what: "video decoder configuration", have }),
         }
     }
 
@@ -318,8 +326,8 @@ impl Reader {
         }
     }
 
-    fn video_frame(self, composition: i32, key: bool) -> Video {
-        if self.0.is_empty() { Video::Nothing } else { Video::Frame { composition, key, data: self.0 } }
+    fn video_frame(self, coding: Coding, composition: i32, key: bool) -> Video {
+        if self.0.is_empty() { Video::Nothing } else { Video::Frame { coding, composition, key, data: self.0 } }
     }
 
     fn audio_frame(self) -> Audio {
@@ -342,7 +350,7 @@ mod tests {
     }
 
     fn frame(composition: i32, key: bool, data: &'static [u8]) -> Video {
-        Video::Frame { composition, key, data: Bytes::from_static(data) }
+        Video::Frame { coding: Coding::H264, composition, key, data: Bytes::from_static(data) }
     }
 
     fn named(error: impl Into<Cow<'static, str>>) -> Error {
@@ -351,7 +359,7 @@ mod tests {
 
     #[test]
     fn legacy_avc_gives_configuration_frames_and_signed_composition_time() {
-        assert_eq!(v(b"\x17\x00\x00\x00\x00\x01\x64"), Ok(Video::Config(Bytes::from_static(b"\x01\x64"))));
+        assert_eq!(v(b"\x17\x00\x00\x00\x00\x01\x64"), Ok(Video::Config(Coding::H264, Bytes::from_static(b"\x01\x64"))));
         assert_eq!(v(b"\x17\x01\x00\x00\x50abc"), Ok(frame(80, true, b"abc")));
         assert_eq!(v(b"\x27\x01\xff\xff\xd8abc"), Ok(frame(-40, false, b"abc")));
         assert_eq!(v(b"\x37\x01\x80\x00\x00abc"), Ok(frame(-8_388_608, false, b"abc")));
@@ -373,20 +381,40 @@ mod tests {
     }
 
     #[test]
+    fn enhanced_hvc1_and_av01_say_what_they_are() {
+        let frame = |coding, composition, key, data| {
+            let data = Bytes::from_static(data);
+            Ok(Video::Frame { coding, composition, key, data })
+        };
+        assert_eq!(v(b"\x90hvc1\x01\x02"), Ok(Video::Config(Coding::Hevc, Bytes::from_static(b"\x01\x02"))));
+        assert_eq!(v(b"\x91hvc1\xff\xff\xd8abc"), frame(Coding::Hevc, -40, true, b"abc"));
+        assert_eq!(v(b"\xa3hvc1abc"), frame(Coding::Hevc, 0, false, b"abc"));
+        assert_eq!(v(b"\x92hvc1"), Ok(Video::Nothing));
+        assert_eq!(v(b"\x90av01\x81"), Ok(Video::Config(Coding::Av1, Bytes::from_static(b"\x81"))));
+        assert_eq!(v(b"\x91av01\x0a\x0b\x00"), frame(Coding::Av1, 0, true, b"\x0a\x0b\x00"));
+        assert_eq!(v(b"\xa3av01\x32"), frame(Coding::Av1, 0, false, b"\x32"));
+        assert!(matches!(v(b"\x91hvc1\x00"), Err(Error::Truncated { .. })));
+        // A nanosecond offset in front (v2), and HDR metadata alone.
+        assert_eq!(v(b"\x97\x02\x01\xe2\x40\x01hvc1\x00\x00\x28abc"), frame(Coding::Hevc, 40, true, b"abc"));
+        assert_eq!(v(b"\x94hvc1\x02\x00\x09colorInfo"), Ok(Video::Nothing));
+    }
+
+    #[test]
     fn other_codecs_are_refused_by_name() {
-        assert_eq!(v(b"\x90hvc1\x01"), Err(named("HEVC video (hvc1)")));
-        assert_eq!(v(b"\x91av01\x00"), Err(named("AV1 video (av01)")));
+        assert_eq!(v(b"\x90vp08\x01"), Err(named("VP8 video (vp08)")));
+        assert!(v(b"\x90hev1\x01").unwrap_err().to_string().contains("hev1"));
+        assert!(v(b"\x95av01\x01").unwrap_err().to_string().contains("MPEG-2 TS"));
         assert_eq!(v(b"\x93vp09\x00"), Err(named("VP9 video (vp09)")));
         assert_eq!(v(b"\x93a\x1b\nz\x00"), Err(named("video codec a??z")));
         assert_eq!(v(b"\x14\x00"), Err(named("VP6 video")));
         assert_eq!(v(b"\x22\x00"), Err(named("Sorenson H.263 video")));
-        assert_eq!(v(b"\x1c\x00"), Err(named("HEVC video (unofficial codec 12)")));
+        assert!(v(b"\x1c\x00").unwrap_err().to_string().contains("HEVC video as codec 12"));
         assert_eq!(a(b"\x2f\x00"), Err(named("MP3 audio")));
         assert_eq!(a(b"\xb2\x00"), Err(named("Speex audio")));
         assert_eq!(a(b"\x90Opus\x00"), Err(named("Opus audio")));
         assert_eq!(
-            v(b"\x90hvc1").unwrap_err().to_string(),
-            "HEVC video (hvc1) is not supported: send H.264 video and AAC audio"
+            v(b"\x90vp09").unwrap_err().to_string(),
+            "VP9 video (vp09) is not supported: send H.264, HEVC or AV1 video and AAC audio"
         );
     }
 
@@ -440,9 +468,9 @@ mod tests {
     fn a_configuration_is_bounded() {
         let mut body = b"\x17\x00\x00\x00\x00".to_vec();
         body.resize(5 + MAX_CONFIG, 1);
-        assert!(matches!(v(&body), Ok(Video::Config(c)) if c.len() == MAX_CONFIG));
+        assert!(matches!(v(&body), Ok(Video::Config(_, c)) if c.len() == MAX_CONFIG));
         body.push(1);
-        assert_eq!(v(&body), Err(Error::TooLong { what: "AVC decoder configuration", have: MAX_CONFIG + 1 }));
+        assert_eq!(v(&body), Err(Error::TooLong { what: "video decoder configuration", have: MAX_CONFIG + 1 }));
     }
 
     #[test]
@@ -450,16 +478,18 @@ mod tests {
         assert_eq!(v(b"\x17\x03\x00\x00\x00"), Err(Error::Undefined { what: "AVC packet type", value: 3 }));
         assert_eq!(v(b"\x07\x01"), Err(Error::Undefined { what: "video frame type", value: 0 }));
         assert_eq!(v(b"\x1f\x01"), Err(Error::Undefined { what: "video codec", value: 15 }));
-        assert_eq!(v(b"\x95avc1"), Err(Error::Undefined { what: "enhanced video packet type for avc1", value: 5 }));
+        assert_eq!(v(b"\x95avc1"), Err(Error::Undefined { what: "enhanced video packet type", value: 5 }));
         assert_eq!(a(b"\xc0\x01"), Err(Error::Undefined { what: "audio format", value: 12 }));
     }
 
     /// Lawful bodies whose every prefix must be harmless.
-    const LAWFUL: [&[u8]; 9] = [
+    const LAWFUL: [&[u8]; 11] = [
         b"\x17\x00\x00\x00\x00\x01\x64\x00\x1f\xff\xe1\x00\x04\x67\x64\x00\x1f\x01\x00\x02\x68\xee",
         b"\x27\x01\x00\x00\x50\x00\x00\x00\x04\x41\x9a\x00\x01",
         b"\x90avc1\x01\x64\x00\x1f",
         b"\xa1avc1\x00\x00\x50abcdef",
+        b"\xa1hvc1\x00\x00\x50abcdef",
+        b"\xa1av01\x12\x00\x32\x01\x10",
         b"\x97\x02abc\x17\x02abc\x01avc1\x00\x00\x00xyz",
         b"\xaf\x00\x11\x90",
         b"\xaf\x01\x21\x10\x04",
@@ -472,7 +502,7 @@ mod tests {
         for body in LAWFUL {
             for end in 0..=body.len() {
                 let cut = &body[..end];
-                if let Ok(Video::Config(d) | Video::Frame { data: d, .. }) = v(cut) {
+                if let Ok(Video::Config(_, d) | Video::Frame { data: d, .. }) = v(cut) {
                     assert!(cut.ends_with(&d));
                 }
                 if let Ok(Audio::Config(d) | Audio::Frame(d)) = a(cut) {
@@ -485,7 +515,7 @@ mod tests {
     proptest! {
         #[test]
         fn strange_bytes_never_panic_and_never_grow(body in prop::collection::vec(any::<u8>(), 0..600)) {
-            if let Ok(Video::Config(d) | Video::Frame { data: d, .. }) = v(&body) {
+            if let Ok(Video::Config(_, d) | Video::Frame { data: d, .. }) = v(&body) {
                 prop_assert!(!d.is_empty() && body.ends_with(&d));
             }
             if let Ok(Audio::Config(d) | Audio::Frame(d)) = a(&body) {

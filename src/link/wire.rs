@@ -10,7 +10,7 @@ use crate::cmaf::aac;
 use crate::logic::ladder::Rung;
 use crate::logic::loudness::Loudness;
 use crate::logic::model::VideoFormat;
-use crate::logic::recipe::Class;
+use crate::logic::recipe::{Class, Decoders};
 use crate::logic::sound::AudioPlan;
 use crate::logic::stream::EncoderLimits;
 use crate::logic::thumbnail::Thumbnail;
@@ -51,11 +51,11 @@ impl Encoder {
         }
     }
 
-    /// What it does not take.
-    pub const fn limits(&self) -> EncoderLimits {
+    /// What it does not take, where the CPU and the GPU have these decoders.
+    pub const fn limits(&self, cpu: Decoders, device: Decoders) -> EncoderLimits {
         match self {
-            Self::Software { .. } => EncoderLimits::SOFTWARE,
-            Self::Nvidia { allow_cpu_decode, .. } => EncoderLimits::nvidia(*allow_cpu_decode),
+            Self::Software { .. } => EncoderLimits::software(cpu),
+            Self::Nvidia { allow_cpu_decode, .. } => EncoderLimits::nvidia(cpu, device, *allow_cpu_decode),
         }
     }
 }

@@ -123,6 +123,29 @@ impl FrameRate {
     }
 }
 
+/// How pictures are coded.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Coding {
+    /// ITU-T H.264.
+    H264,
+    /// ITU-T H.265.
+    Hevc,
+    /// AOMedia Video 1.
+    Av1,
+}
+
+impl Coding {
+    /// As people call it: `HEVC`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::H264 => "H.264",
+            Self::Hevc => "HEVC",
+            Self::Av1 => "AV1",
+        }
+    }
+}
+
 /// What makes one video track different from another; equal formats can share an init segment.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VideoFormat {
@@ -132,10 +155,23 @@ pub struct VideoFormat {
     pub height: u32,
     /// Nominal rate.
     pub fps: FrameRate,
-    /// RFC 6381 string, from the real parameter sets: `avc1.64001f`.
+    /// RFC 6381 string, from the real parameter sets: `avc1.64001f`, `hvc1.1.6.L93.B0`, `av01.0.04M.08`.
     pub codec: String,
-    /// AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1), without the box header.
+    /// The decoder configuration record of its coding, without the box header: AVCDecoderConfigurationRecord (ISO/IEC 14496-15, 5.3.3.1),
+    /// HEVCDecoderConfigurationRecord (8.3.2.1), AV1CodecConfigurationRecord (AV1 in ISOBMFF, 2.3). Checkpoints have had it by this name since there
+    /// was only the first.
     pub avcc: Bytes,
+}
+
+impl VideoFormat {
+    /// How its pictures are coded, by what stands in front of its RFC 6381 string.
+    pub fn coding(&self) -> Coding {
+        match self.codec.get(..4) {
+            Some("hvc1") => Coding::Hevc,
+            Some("av01") => Coding::Av1,
+            _ => Coding::H264,
+        }
+    }
 }
 
 /// The same for audio.
@@ -158,9 +194,9 @@ pub struct VideoUnit {
     pub pts: MediaTime,
     /// Decode time.
     pub dts: MediaTime,
-    /// `true` for an IDR picture; recovery points and open-GOP I pictures do not count.
+    /// `true` for an IDR picture (AV1: a shown key frame); recovery points and open-GOP I pictures do not count.
     pub idr: bool,
-    /// NAL units, each behind its 4-byte length.
+    /// NAL units, each behind its 4-byte length; of AV1, OBUs.
     pub data: Bytes,
 }
 

@@ -2,10 +2,10 @@
 
 use std::fmt;
 
-use super::model::VideoFormat;
+use super::model::{Coding, VideoFormat};
 use super::time::MediaTime;
 use super::timeline::Policy;
-use crate::cmaf::h264::{self, Chroma};
+use crate::cmaf::video::{self, Chroma};
 
 /// A GOP above this is not passed through, and the first playlist waits no longer for the second IDR (rules.md 3).
 pub const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
@@ -13,9 +13,16 @@ pub const MAX_GOP: MediaTime = MediaTime::from_millis(4500);
 /// Highest level_idc that is passed through: 4.2, what decoders in phones of ten years ago have.
 pub const MAX_LEVEL: u8 = 42;
 
+/// Likewise of HEVC and AV1, in tenths: 5.1, which every decoder of them in hardware has (2160p60).
+const MAX_LEVEL_NEWER: u8 = 51;
+
 /// One reason, with what was measured.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Obstacle {
+    /// Browsers differ in whether they play it.
+    Coding(Coding),
+    /// The session's source rung is of another coding (the second), and players that chose it decode no other.
+    OtherCoding(Coding, Coding),
     /// Fields may occur. Browsers show both at once.
     Interlaced,
     /// More than 8 bits a sample.
@@ -49,13 +56,20 @@ pub enum Obstacle {
 impl Obstacle {
     /// Viewers could not see it, so it is not shown even where nobody can encode.
     pub const fn is_unplayable(&self) -> bool {
-        matches!(self, Self::Interlaced | Self::Depth(_) | Self::Chroma(_) | Self::Profile(_))
+        matches!(
+            self,
+            Self::Coding(_) | Self::OtherCoding(..) | Self::Interlaced | Self::Depth(_) | Self::Chroma(_) | Self::Profile(_)
+        )
     }
 }
 
 impl fmt::Display for Obstacle {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Coding(coding) => write!(f, "{} is not played by every browser: send H.264", coding.as_str()),
+            Self::OtherCoding(coding, rung) => {
+                write!(f, "the stream began as {} and comes as {}: send the same again", rung.as_str(), coding.as_str())
+            }
             Self::Interlaced => f.write_str("interlaced video is not played by browsers: send progressive pictures"),
             Self::Depth(bits) => {
                 write!(f, "{bits}-bit video is not played by browsers: set Color Format NV12 in OBS (Settings, Advanced)")
@@ -78,7 +92,11 @@ impl fmt::Display for Obstacle {
 
 /// What the parameter sets alone say, known before the first picture.
 pub fn of_format(format: &VideoFormat, policy: &Policy) -> Option<Obstacle> {
-    if let Some(picture) = h264::picture(&format.avcc) {
+    let coding = format.coding();
+    if !policy.passthrough_codecs.contains(&coding) {
+        return Some(Obstacle::Coding(coding));
+    }
+    if let Some(picture) = video::picture(format) {
         if picture.interlaced {
             return Some(Obstacle::Interlaced);
         }
@@ -88,15 +106,20 @@ pub fn of_format(format: &VideoFormat, policy: &Policy) -> Option<Obstacle> {
         if picture.chroma != Chroma::Quarter {
             return Some(Obstacle::Chroma(picture.chroma));
         }
-        // Baseline, Main and High at 8 bits 4:2:0 are what browsers decode.
-        if !matches!(picture.profile, 66 | 77 | 100) {
+        // Baseline, Main and High of H.264, and Main of the others, at 8 bits 4:2:0 are what browsers decode.
+        let (played, level) = match coding {
+            Coding::H264 => (matches!(picture.profile, 66 | 77 | 100), MAX_LEVEL),
+            Coding::Hevc => (picture.profile == 1, MAX_LEVEL_NEWER),
+            Coding::Av1 => (picture.profile == 0, MAX_LEVEL_NEWER),
+        };
+        if !played {
             return Some(Obstacle::Profile(format.codec.clone()));
         }
-        if picture.level > MAX_LEVEL {
+        if picture.level > level {
             return Some(Obstacle::Level(format.codec.clone()));
         }
     }
-    let (width, height) = h264::displayed(format);
+    let (width, height) = video::displayed(format);
     let limit = policy.passthrough_short_side;
     (width.min(height) > limit).then_some(Obstacle::Size { width, height, limit })
 }
@@ -123,6 +146,31 @@ mod tests {
         for hex in [records::INTERLACED, records::HIGH_10, records::HIGH_422, records::HIGH_444, records::GREY] {
             assert!(of(hex).unwrap().is_unplayable());
         }
+    }
+
+    #[test]
+    fn hevc_and_av1_are_shown_by_what_is_made_of_them() {
+        use crate::cmaf::{av1, h265};
+        let hevc = h265::read_record(&bytes(h265::tests::records::MAIN), None).unwrap();
+        let av1 = av1::read_record(&bytes(av1::tests::records::MAIN), None).unwrap();
+        for (format, coding) in [(hevc, Coding::Hevc), (av1, Coding::Av1)] {
+            let obstacle = of_format(&format, &Policy::default()).unwrap();
+            assert_eq!(obstacle, Obstacle::Coding(coding));
+            assert!(obstacle.is_unplayable() && obstacle.to_string().starts_with(coding.as_str()), "{obstacle}");
+            let allowed = Policy { passthrough_codecs: vec![Coding::H264, coding], ..Policy::default() };
+            assert_eq!(of_format(&format, &allowed), None);
+        }
+    }
+
+    #[test]
+    fn of_hevc_only_main_is_passed_through() {
+        use crate::cmaf::h265::{self, tests::records as hevc};
+        let allowed = Policy { passthrough_codecs: vec![Coding::H264, Coding::Hevc], ..Policy::default() };
+        let of = |hex| of_format(&h265::read_record(&bytes(hex), None).unwrap(), &allowed);
+        assert_eq!((of(hevc::MAIN), of(hevc::WIDE_576), of(hevc::HD_60)), (None, None, None));
+        assert_eq!(of(hevc::MAIN_10), Some(Obstacle::Depth(10)));
+        assert_eq!(of(hevc::RANGE_422), Some(Obstacle::Chroma(Chroma::Half)));
+        assert_eq!(of(hevc::INTERLACED), Some(Obstacle::Interlaced));
     }
 
     #[test]

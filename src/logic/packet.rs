@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::model::Coding;
 use super::time::MediaTime;
 
 /// What one unit of a publisher's times is. Times are modulo 2^32 units in either case: RTMP's have 32 bits, and a remainder of MPEG-TS's 2^33 by 2^32 is
@@ -32,9 +33,11 @@ pub enum Packet {
     Clock(Clock),
     /// `onMetaData`, as far as we use it.
     Metadata(Metadata),
-    /// AVCDecoderConfigurationRecord.
-    VideoConfig(Bytes),
-    /// One H.264 access unit, NAL units behind 4-byte (or as the record says) lengths.
+    /// The decoder configuration record of a coding ([`VideoFormat::avcc`]): the pictures behind it are of this coding.
+    ///
+    /// [`VideoFormat::avcc`]: super::model::VideoFormat::avcc
+    VideoConfig(Coding, Bytes),
+    /// One access unit: NAL units behind 4-byte (or as the record says) lengths, or the OBUs of one temporal unit of AV1.
     Video {
         /// Decode time.
         time: u32,
@@ -42,7 +45,7 @@ pub enum Packet {
         composition: i32,
         /// The tag claims a key frame.
         key: bool,
-        /// NAL units.
+        /// Its bytes.
         data: Bytes,
     },
     /// AudioSpecificConfig.

@@ -11,7 +11,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::dating::MAX_PERIOD_ERROR;
-use super::model::{AudioFormat, ObjectKey, SessionId, TrackName, VideoFormat};
+use super::model::{AudioFormat, Coding, ObjectKey, SessionId, TrackName, VideoFormat};
 use super::services::Services;
 use super::time::{MediaTime, Timescale, UnixMillis};
 
@@ -31,6 +31,14 @@ impl Format {
         match self {
             Self::Video(_) => Timescale::VIDEO,
             Self::Audio(a) => a.rate,
+        }
+    }
+
+    /// How its pictures are coded; `None` for audio.
+    pub fn coding(&self) -> Option<Coding> {
+        match self {
+            Self::Video(v) => Some(v.coding()),
+            Self::Audio(_) => None,
         }
     }
 
@@ -96,12 +104,15 @@ pub struct Row {
 }
 
 /// Fills the slots of rungs that are not produced: with the next lower rung's segment, or, of the lowest, with the next better one's (rules.md 1).
+/// Of another coding than all others, a rung has a gap.
 pub(super) fn lend(slots: &mut [Slot], borrowed: &[usize], tracks: &[Track]) {
-    let produced = |i: &usize| {
-        let video = tracks.get(*i).is_some_and(|t| matches!(t.format, Format::Video(_)));
-        video && !borrowed.contains(i)
-    };
     for &track in borrowed {
+        // Players that chose a coding decode no other.
+        let coding = tracks.get(track).and_then(|t| t.format.coding());
+        let produced = |i: &usize| {
+            let like = tracks.get(*i).is_some_and(|t| t.format.coding().is_some() && t.format.coding() == coding);
+            like && !borrowed.contains(i)
+        };
         let lender = (track + 1..slots.len()).find(produced).or_else(|| (0..track.min(slots.len())).rfind(produced));
         if let (Some(lent), Some(slot)) = (lender.and_then(|i| slots.get(i)).cloned(), slots.get_mut(track)) {
             *slot = lent;

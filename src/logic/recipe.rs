@@ -2,6 +2,7 @@
 //!
 //! Every value comes from a typed field, and the names of elements are made here: no text from outside reaches the parser.
 
+mod decoding;
 mod nvidia;
 mod software;
 
@@ -14,12 +15,10 @@ use super::sound::AudioPlan;
 use super::template::{Name, Template, TemplateError, Value};
 use super::thumbnail::Thumbnail;
 use super::time::MediaTime;
-use crate::cmaf::h264;
+use crate::cmaf::video;
 
-pub use nvidia::{
-    BENCH_PICTURES, Class, DecodedBy, Nvidia, SMALLEST as NVIDIA_SMALLEST, TRIAL_PICTURES, Undecodable, bench, bench_pictures,
-    decoded_by, warm_up,
-};
+pub use decoding::{DecodedBy, Decoders, Decoding, OfDevice, Undecodable, decoded_by};
+pub use nvidia::{BENCH_PICTURES, Class, Nvidia, SMALLEST as NVIDIA_SMALLEST, TRIAL_PICTURES, bench, bench_pictures, warm_up};
 pub use software::{Preset, Software};
 
 macro_rules! template {
@@ -30,6 +29,10 @@ macro_rules! template {
 
 /// The publisher's H.264 to raw pictures.
 pub const DECODE: Template = template!("decode-sw.gst");
+/// Likewise of HEVC.
+pub const DECODE_HEVC: Template = template!("decode-h265-sw.gst");
+/// Likewise of AV1.
+pub const DECODE_AV1: Template = template!("decode-av1-sw.gst");
 /// For sources with fields.
 pub const DEINTERLACE: Template = template!("deinterlace-sw.gst");
 /// From one decoder to all rungs.
@@ -53,6 +56,10 @@ pub const AUDIO_MEASURE: Template = template!("audio-measure.gst");
 
 /// By the GPU: the publisher's H.264 to pictures in its memory.
 pub const DECODE_NV: Template = template!("decode-nv.gst");
+/// Likewise of HEVC.
+pub const DECODE_HEVC_NV: Template = template!("decode-h265-nv.gst");
+/// Likewise of AV1.
+pub const DECODE_AV1_NV: Template = template!("decode-av1-nv.gst");
 /// What the CPU decoded, into its memory.
 pub const UPLOAD_NV: Template = template!("upload-nv.gst");
 /// One size.
@@ -73,8 +80,10 @@ pub const BENCH_NV: Template = template!("bench-nv.gst");
 pub const PICTURE: Template = template!("picture.gst");
 
 /// Every template there is.
-pub const ALL: [Template; 19] = [
+pub const ALL: [Template; 23] = [
     DECODE,
+    DECODE_HEVC,
+    DECODE_AV1,
     DEINTERLACE,
     FAN_OUT,
     HALVE,
@@ -85,6 +94,8 @@ pub const ALL: [Template; 19] = [
     AUDIO_ENCODE,
     AUDIO_MEASURE,
     DECODE_NV,
+    DECODE_HEVC_NV,
+    DECODE_AV1_NV,
     UPLOAD_NV,
     SCALE_NV,
     RUNG_NV,
@@ -243,10 +254,9 @@ pub fn pipeline(
     encoders: Encoders<'_>,
 ) -> Result<String, RecipeError> {
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
-    let picture = h264::picture(&source.avcc);
-    let sar = picture.map_or((1, 1), |p| p.sar);
+    let sar = video::picture(source).map_or((1, 1), |p| p.sar);
     let mut text = match encoders {
-        Encoders::Software(settings) => software::decode(settings.decoder_threads, settings.low_delay, picture)?,
+        Encoders::Software(settings) => software::decode(source, settings.decoder_threads, settings.low_delay)?,
         Encoders::Nvidia(settings) => nvidia::decode(settings, source)?,
     };
     text += " ! ";

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::model::Coding;
 use super::packet::Packet;
 use crate::cmaf::{aac, h264};
 
@@ -61,7 +62,8 @@ impl Clip {
         let mut video = Vec::new();
         for packet in packets {
             match &packet {
-                Packet::VideoConfig(avcc) => {
+                Packet::VideoConfig(Coding::Hevc | Coding::Av1, _) => return Err(BadClip::NoVideo),
+                Packet::VideoConfig(Coding::H264, avcc) => {
                     h264::read_record(avcc, None)?;
                     keep_config(&mut configs, packet)?;
                 }
@@ -89,7 +91,7 @@ impl Clip {
             .iter()
             .find_map(|p| if let Packet::Video { data, .. } = p { Some(h264::scan(data).map(|s| s.idr)) } else { None });
         match begins.transpose()? {
-            Some(true) if configs.iter().any(|c| matches!(c, Packet::VideoConfig(_))) => {}
+            Some(true) if configs.iter().any(|c| matches!(c, Packet::VideoConfig(..))) => {}
             Some(true) => return Err(BadClip::NoVideo),
             _ => return Err(BadClip::NoIdr),
         }
@@ -189,7 +191,7 @@ pub(crate) mod tests {
     use crate::cmaf::h264::tests::RECORD_720P30;
 
     fn config() -> Packet {
-        Packet::VideoConfig(Bytes::from_static(RECORD_720P30))
+        Packet::VideoConfig(Coding::H264, Bytes::from_static(RECORD_720P30))
     }
 
     fn picture(time: u32, idr: bool) -> Packet {
@@ -244,7 +246,7 @@ pub(crate) mod tests {
         let other = Packet::AudioConfig(Bytes::from_static(&[0x12, 0x10]));
         let first = Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90]));
         assert_eq!(refused(vec![config(), first, picture(0, true), other]), BadClip::Changes);
-        assert!(matches!(refused(vec![Packet::VideoConfig(Bytes::from_static(b"x"))]), BadClip::Video(_)));
+        assert!(matches!(refused(vec![Packet::VideoConfig(Coding::H264, Bytes::from_static(b"x"))]), BadClip::Video(_)));
         let large = Packet::Video { time: 0, composition: 0, key: true, data: vec![0; MAX_BYTES + 1].into() };
         assert_eq!(refused(vec![config(), large]), BadClip::Large);
     }

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use super::mapper::{Mapper, Track};
-use super::model::{AudioFormat, AudioUnit, VideoFormat, VideoUnit};
+use super::model::{AudioFormat, AudioUnit, Coding, VideoFormat, VideoUnit};
 use super::obstacle::{self, MAX_GOP, Obstacle};
 use super::packet::Clock;
 use super::time::MediaTime;
@@ -43,6 +43,8 @@ pub struct Policy {
     pub passthrough_short_side: u32,
     /// And up to this rate, bits per second. Default 8 Mbit/s.
     pub passthrough_bitrate: u64,
+    /// The source may be passed through in these codings. Default H.264 alone, which every browser plays.
+    pub passthrough_codecs: Vec<Coding>,
     /// Encoders are there. Without them a source is passed through, unless no viewer could see it.
     pub can_encode: bool,
 }
@@ -54,6 +56,7 @@ impl Default for Policy {
             long_gop: LongGop::Auto,
             passthrough_short_side: 1080,
             passthrough_bitrate: 8_000_000,
+            passthrough_codecs: vec![Coding::H264],
             can_encode: true,
         }
     }
@@ -210,6 +213,8 @@ pub struct Timeline {
     first_packet: Option<Duration>,
     video: Option<VideoFormat>,
     audio: Option<AudioFormat>,
+    /// The coding of the session's source rung, which it keeps.
+    source: Option<Coding>,
     /// Changed formats that wait for a cut.
     new_video: Option<VideoFormat>,
     new_audio: Option<AudioFormat>,
@@ -248,8 +253,8 @@ pub struct Timeline {
 /// What an earlier writer of the session decided (rules.md 1 and 3).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Past {
-    /// The session has a source rung.
-    pub passthrough: bool,
+    /// The coding of the session's source rung, if it has one.
+    pub source: Option<Coding>,
     /// It has video at all.
     pub video: bool,
     /// EXT-X-TARGETDURATION, seconds.
@@ -268,6 +273,7 @@ impl Timeline {
             first_packet: None,
             video: None,
             audio: None,
+            source: None,
             new_video: None,
             new_audio: None,
             renew_audio: false,
@@ -293,7 +299,7 @@ impl Timeline {
 
     /// A session that another writer began: nothing is left to decide, and the first cut begins behind its last segment.
     pub fn resumed(policy: Policy, past: &Past) -> Self {
-        let phase = match (past.video, past.passthrough) {
+        let phase = match (past.video, past.source.is_some()) {
             (false, _) => Phase::AudioOnly,
             (true, true) => Phase::Passthrough { source: Source::Produced },
             (true, false) => Phase::Grid,
@@ -305,6 +311,7 @@ impl Timeline {
             discontinuity: true,
             resumed: true,
             target_duration: past.target_duration,
+            source: past.source,
             ..Self::new(policy)
         }
     }
@@ -358,11 +365,17 @@ impl Timeline {
         }
     }
 
-    /// One H.264 access unit. `idr` by its NAL units, not by what the tag claims.
+    /// One access unit. `idr` by its NAL units (or OBUs), not by what the tag claims.
     pub fn video(&mut self, time: u32, composition: i32, idr: bool, data: Bytes, now: Duration) -> Vec<Event> {
         self.first_packet.get_or_insert(now);
         let mut out = Vec::new();
         if (self.video.is_none() && self.new_video.is_none()) || matches!(self.phase, Phase::Refused | Phase::AudioOnly) {
+            return out;
+        }
+        let of_other_coding =
+            self.video.as_ref().zip(self.new_video.as_ref()).is_some_and(|(old, new)| old.coding() != new.coding());
+        if of_other_coding && !idr {
+            // It cannot stand behind the pictures that it would be decoded with.
             return out;
         }
         let composition = self.mapper.length(composition);
@@ -756,6 +769,7 @@ impl Timeline {
         let passthrough = reason.is_none() || forced;
         let cut_here;
         if passthrough {
+            self.source = self.video.as_ref().map(VideoFormat::coding);
             let least = seconds_up(self.policy.target).max(seconds_up(length - TOLERANCE));
             let long = self.policy.long_gop == LongGop::LongSegments || forced;
             self.target_duration = least.min(if long { LONG_TARGET } else { 5 });
@@ -803,7 +817,11 @@ impl Timeline {
 
     /// What the parameter sets in force (or about to be) say against it.
     pub fn format_obstacle(&self) -> Option<Obstacle> {
-        obstacle::of_format(self.video_format()?, &self.policy)
+        let format = self.video_format()?;
+        match self.source {
+            Some(rung) if rung != format.coding() => Some(Obstacle::OtherCoding(format.coding(), rung)),
+            _ => obstacle::of_format(format, &self.policy),
+        }
     }
 
     fn take_cut(&mut self, start: MediaTime) -> Cut {

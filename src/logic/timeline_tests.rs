@@ -233,7 +233,7 @@ fn a_format_that_cannot_be_passed_through_leaves_the_source_out_until_another_on
 
 #[test]
 fn a_writer_that_goes_on_with_a_session_looks_at_the_source_it_gets() {
-    let past = Past { passthrough: true, video: true, target_duration: 2, end: MediaTime::from_secs(10) };
+    let past = Past { source: Some(Coding::H264), video: true, target_duration: 2, end: MediaTime::from_secs(10) };
     for (format, passes) in [(format(), true), (of(records::INTERLACED), false)] {
         let mut t = Timeline::resumed(Policy::default(), &past);
         t.video_config(format, NOW);

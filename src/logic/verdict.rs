@@ -13,7 +13,7 @@ use super::allowance::Standing;
 use super::obstacle::Obstacle;
 use super::packet::Metadata;
 use super::time::MediaTime;
-use crate::cmaf::h264::Picture;
+use crate::cmaf::video::Picture;
 
 /// What was looked at. The names are the API's.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]

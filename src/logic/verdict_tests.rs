@@ -1,11 +1,12 @@
 use super::*;
-use crate::cmaf::h264::Chroma;
+use crate::cmaf::video::Chroma;
+use crate::logic::model::Coding;
 use crate::logic::obstacle::MAX_GOP;
 use crate::logic::pace;
 
 /// 1080p30 of High 4.0 in NV12, as OBS sends it by default but for its key frames.
 fn picture() -> Picture {
-    Picture { profile: 100, level: 40, sar: (1, 1), chroma: Chroma::Quarter, depth: 8, interlaced: false }
+    Picture { coding: Coding::H264, profile: 100, level: 40, sar: (1, 1), chroma: Chroma::Quarter, depth: 8, interlaced: false }
 }
 
 fn video() -> Video {
@@ -148,6 +149,24 @@ fn pictures_that_browsers_do_not_play_are_bad_only_where_nobody_encodes() {
         });
         assert_eq!((wrong(&alone), alone.overall), (vec![(code, Severity::Bad)], Overall::Bad));
         assert!(only(&alone).text.ends_with("; it cannot be encoded anew here"));
+    }
+}
+
+#[test]
+fn hevc_and_av1_are_told_unless_they_are_passed_through() {
+    for (coding, profile, name) in [(Coding::Hevc, 1, "HEVC Main"), (Coding::Av1, 0, "AV1 Main")] {
+        let of = |passthrough, can_encode| {
+            with(|o| {
+                (o.passthrough, o.can_encode) = (passthrough, can_encode);
+                o.video.as_mut().unwrap().picture = Some(Picture { coding, profile, level: 51, ..picture() });
+            })
+        };
+        assert_eq!(wrong(&of(true, true)), []);
+        let encoded = of(false, true);
+        assert_eq!((only(&encoded).code, only(&encoded).severity), (Code::NotPlayableProfile, Severity::Notice));
+        assert!(only(&encoded).text.starts_with(&format!("{name} is not played by every browser")), "{:?}", only(&encoded));
+        assert!(only(&encoded).setting.unwrap().contains("one of H.264"));
+        assert_eq!(wrong(&of(false, false)), [(Code::NotPlayableProfile, Severity::Bad)]);
     }
 }
 

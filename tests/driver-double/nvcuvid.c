@@ -1,4 +1,5 @@
-/* libnvcuvid: H.264 decoding (8 bit, 4:2:0) by libavcodec, without state as `nvh264dec` of GStreamer 1.24 and later uses it.
+/* libnvcuvid: decoding of H.264 (8 bit) and HEVC (8 and 10 bit), 4:2:0, by libavcodec, without state as `nvh264dec` and `nvh265dec` of GStreamer 1.24 and
+ * later use it.
  *
  * libavcodec gives pictures in display order and late; a hardware decoder must have each ready in decode order. The buffer that libavcodec asks for
  * in get_buffer2 while a packet is sent is the picture, complete when the call returns (one thread): it is copied, and libavcodec's own output is
@@ -17,6 +18,7 @@ struct decoder {
     uint32_t magic;
     int device;
     CUVIDDECODECREATEINFO info;
+    size_t sample;                      /* bytes of one: 2 above 8 bits */
     size_t pitch, height;               /* of the decoded pictures */
     size_t output_pitch, output_height; /* of the mapped ones */
     uint64_t surfaces[MAX_SURFACES], outputs[MAX_SURFACES];
@@ -48,7 +50,7 @@ static int get_buffer(AVCodecContext *context, AVFrame *frame, int flags)
 static bool open_av(struct decoder *d)
 {
     av_log_set_level(AV_LOG_QUIET);
-    const AVCodec *codec = avcodec_find_decoder(AV_CODEC_ID_H264);
+    const AVCodec *codec = avcodec_find_decoder(d->info.CodecType == cudaVideoCodec_HEVC ? AV_CODEC_ID_HEVC : AV_CODEC_ID_H264);
     d->av = avcodec_alloc_context3(codec);
     d->picture = av_frame_alloc();
     d->unused = av_frame_alloc();
@@ -68,7 +70,20 @@ static void close_av(struct decoder *d)
     av_packet_free(&d->packet);
 }
 
-/* I420 of libavcodec to NV12 in device memory. */
+/* Samples of libavcodec to those of NV12, or of P016: their bits stand at the top of 16. */
+static void copy_samples(struct decoder *d, uint8_t *to, size_t step, const uint8_t *from, size_t count)
+{
+    if (d->sample == 1) {
+        for (size_t x = 0; x < count; x++)
+            to[step * x] = from[x];
+        return;
+    }
+    int shift = 8 - (int)d->info.bitDepthMinus8;
+    for (size_t x = 0; x < count; x++)
+        ((uint16_t *)(void *)to)[step * x] = (uint16_t)(((const uint16_t *)(const void *)from)[x] << shift);
+}
+
+/* I420 of libavcodec to NV12 or P016 in device memory. */
 static void store(struct decoder *d, int index)
 {
     const AVFrame *f = d->picture;
@@ -78,35 +93,44 @@ static void store(struct decoder *d, int index)
     size_t width = (size_t)f->width < d->info.ulWidth ? (size_t)f->width : d->info.ulWidth;
     size_t height = (size_t)f->height < d->info.ulHeight ? (size_t)f->height : d->info.ulHeight;
     for (size_t y = 0; y < height; y++)
-        memcpy(luma + y * d->pitch, f->data[0] + (ptrdiff_t)y * f->linesize[0], width);
+        copy_samples(d, luma + y * d->pitch, 1, f->data[0] + (ptrdiff_t)y * f->linesize[0], width);
     uint8_t *chroma = luma + d->pitch * d->height;
     for (size_t y = 0; y < height / 2; y++) {
-        const uint8_t *u = f->data[1] + (ptrdiff_t)y * f->linesize[1], *v = f->data[2] + (ptrdiff_t)y * f->linesize[2];
-        uint8_t *to = chroma + y * d->pitch;
-        for (size_t x = 0; x < width / 2; x++) {
-            to[2 * x] = u[x];
-            to[2 * x + 1] = v[x];
-        }
+        copy_samples(d, chroma + y * d->pitch, 2, f->data[1] + (ptrdiff_t)y * f->linesize[1], width / 2);
+        copy_samples(d, chroma + y * d->pitch + d->sample, 2, f->data[2] + (ptrdiff_t)y * f->linesize[2], width / 2);
     }
 }
 
 /* ---- decoders ---- */
 
+/* Of what an A10G decodes. */
+static bool is_known(cudaVideoCodec codec, cudaVideoChromaFormat chroma, unsigned more_bits)
+{
+    if (chroma != cudaVideoChromaFormat_420)
+        return false;
+    return codec == cudaVideoCodec_H264 ? !more_bits : codec == cudaVideoCodec_HEVC && (!more_bits || more_bits == 2);
+}
+
+static unsigned long largest(cudaVideoCodec codec, const char *setting)
+{
+    return (unsigned long)dd_setting(setting, codec == cudaVideoCodec_HEVC ? 8192 : 4096);
+}
+
 EXPORT CUresult CUDAAPI cuvidGetDecoderCaps(CUVIDDECODECAPS *caps)
 {
     CUDA_ENTER("cuvidGetDecoderCaps");
     NEED_CONTEXT();
-    bool supported = caps->eCodecType == cudaVideoCodec_H264 && caps->eChromaFormat == cudaVideoChromaFormat_420 && !caps->nBitDepthMinus8;
+    bool supported = is_known(caps->eCodecType, caps->eChromaFormat, caps->nBitDepthMinus8), hevc = caps->eCodecType == cudaVideoCodec_HEVC;
     caps->bIsSupported = supported;
     if (!supported)
         return (CUresult)OK;
     caps->nNumNVDECs = 2; /* GA102 */
-    caps->nOutputFormatMask = 1 << cudaVideoSurfaceFormat_NV12;
-    caps->nMaxWidth = (unsigned)dd_setting("nvdec.max_width", 4096);
-    caps->nMaxHeight = (unsigned)dd_setting("nvdec.max_height", 4096);
-    caps->nMaxMBCount = 65536;
-    caps->nMinWidth = 48;
-    caps->nMinHeight = 16;
+    caps->nOutputFormatMask = 1 << (caps->nBitDepthMinus8 ? cudaVideoSurfaceFormat_P016 : cudaVideoSurfaceFormat_NV12);
+    caps->nMaxWidth = (unsigned)largest(caps->eCodecType, "nvdec.max_width");
+    caps->nMaxHeight = (unsigned)largest(caps->eCodecType, "nvdec.max_height");
+    caps->nMaxMBCount = hevc ? 262144 : 65536;
+    caps->nMinWidth = hevc ? 144 : 48;
+    caps->nMinHeight = hevc ? 144 : 16;
     return (CUresult)OK;
 }
 
@@ -137,10 +161,11 @@ EXPORT CUresult CUDAAPI cuvidCreateDecoder(CUvideodecoder *out, CUVIDDECODECREAT
 {
     CUDA_ENTER("cuvidCreateDecoder");
     NEED_CONTEXT();
-    if (info->CodecType != cudaVideoCodec_H264 || info->ChromaFormat != cudaVideoChromaFormat_420 || info->bitDepthMinus8 || info->OutputFormat != cudaVideoSurfaceFormat_NV12)
+    if (!is_known(info->CodecType, info->ChromaFormat, (unsigned)info->bitDepthMinus8) ||
+        info->OutputFormat != (info->bitDepthMinus8 ? cudaVideoSurfaceFormat_P016 : cudaVideoSurfaceFormat_NV12))
         return (CUresult)NOT_SUPPORTED;
     if (info->ulNumDecodeSurfaces < 1 || info->ulNumDecodeSurfaces > MAX_SURFACES || info->ulNumOutputSurfaces > MAX_SURFACES ||
-        info->ulWidth > (unsigned long)dd_setting("nvdec.max_width", 4096) || info->ulHeight > (unsigned long)dd_setting("nvdec.max_height", 4096))
+        info->ulWidth > largest(info->CodecType, "nvdec.max_width") || info->ulHeight > largest(info->CodecType, "nvdec.max_height"))
         return (CUresult)INVALID_VALUE;
     struct decoder *d = calloc(1, sizeof *d);
     d->magic = DECODER_MAGIC;
@@ -148,9 +173,10 @@ EXPORT CUresult CUDAAPI cuvidCreateDecoder(CUvideodecoder *out, CUVIDDECODECREAT
     d->info = *info;
     if (!d->info.ulNumOutputSurfaces)
         d->info.ulNumOutputSurfaces = 1;
-    d->pitch = (info->ulWidth + PITCH - 1) / PITCH * PITCH;
+    d->sample = info->bitDepthMinus8 ? 2 : 1;
+    d->pitch = (info->ulWidth * d->sample + PITCH - 1) / PITCH * PITCH;
     d->height = (info->ulHeight + 15) / 16 * 16;
-    d->output_pitch = (info->ulTargetWidth + PITCH - 1) / PITCH * PITCH;
+    d->output_pitch = (info->ulTargetWidth * d->sample + PITCH - 1) / PITCH * PITCH;
     d->output_height = info->ulTargetHeight;
     pthread_mutex_init(&d->lock, NULL);
     CUresult result = (CUresult)OK;
@@ -180,11 +206,13 @@ EXPORT CUresult CUDAAPI cuvidDestroyDecoder(CUvideodecoder handle)
     return (CUresult)OK;
 }
 
-/* The slices behind their parameter sets, where these changed; with the lock held. */
-static void assemble(struct decoder *d, const CUVIDPICPARAMS *p)
+/* The slices behind their parameter sets, where these changed; with the lock held. False: there are none. */
+static bool assemble(struct decoder *d, const CUVIDPICPARAMS *p)
 {
     uint8_t sets[PARAMETER_SETS_ROOM];
-    size_t size = dd_parameter_sets(p, dd_slice_pps_id(p->pBitstreamData, p->nBitstreamDataLen), sets);
+    size_t size = d->info.CodecType == cudaVideoCodec_HEVC ? dd_hevc_sets(p, sets) : dd_h264_sets(p, sets);
+    if (!size)
+        return false;
     if (size == d->sets_size && !memcmp(sets, d->sets, size))
         size = 0;
     else {
@@ -201,6 +229,7 @@ static void assemble(struct decoder *d, const CUVIDPICPARAMS *p)
     memset(d->data + whole, 0, AV_INPUT_BUFFER_PADDING_SIZE);
     d->packet->data = d->data;
     d->packet->size = (int)whole;
+    return true;
 }
 
 EXPORT CUresult CUDAAPI cuvidDecodePicture(CUvideodecoder handle, CUVIDPICPARAMS *p)
@@ -213,7 +242,10 @@ EXPORT CUresult CUDAAPI cuvidDecodePicture(CUvideodecoder handle, CUVIDPICPARAMS
     if (p->CurrPicIdx < 0 || (unsigned long)p->CurrPicIdx >= d->info.ulNumDecodeSurfaces)
         return (CUresult)INVALID_VALUE;
     pthread_mutex_lock(&d->lock);
-    assemble(d, p);
+    if (!assemble(d, p)) {
+        pthread_mutex_unlock(&d->lock);
+        return (CUresult)NOT_SUPPORTED;
+    }
     if (!p->second_field)
         av_frame_unref(d->picture);
     int sent = avcodec_send_packet(d->av, d->packet);
@@ -240,16 +272,15 @@ static void show(struct decoder *d, const uint8_t *from, uint8_t *to)
     const uint8_t *from_chroma = from + d->pitch * d->height;
     uint8_t *to_chroma = to + d->output_pitch * d->output_height;
     for (size_t y = 0; y < target_height; y++) {
-        const uint8_t *line = from + (top + y * height / target_height) * d->pitch + left;
+        const uint8_t *line = from + (top + y * height / target_height) * d->pitch + left * d->sample;
         for (size_t x = 0; x < target_width; x++)
-            to[y * d->output_pitch + x] = line[x * width / target_width];
+            memcpy(to + y * d->output_pitch + x * d->sample, line + x * width / target_width * d->sample, d->sample);
     }
     for (size_t y = 0; y < (target_height + 1) / 2; y++) {
-        const uint8_t *line = from_chroma + (top / 2 + y * height / target_height) * d->pitch + (left & ~(size_t)1);
+        const uint8_t *line = from_chroma + (top / 2 + y * height / target_height) * d->pitch + (left & ~(size_t)1) * d->sample;
         for (size_t x = 0; x < (target_width + 1) / 2; x++) {
-            const uint8_t *pair = line + x * width / target_width * 2;
-            to_chroma[y * d->output_pitch + 2 * x] = pair[0];
-            to_chroma[y * d->output_pitch + 2 * x + 1] = pair[1];
+            size_t pair = 2 * d->sample;
+            memcpy(to_chroma + y * d->output_pitch + x * pair, line + x * width / target_width * pair, pair);
         }
     }
 }

@@ -3,62 +3,7 @@
  * A stateless decoder gets slices only. All fields of SPS and PPS that the slice syntax needs are in the picture's parameters, except the ids (the
  * slice names its PPS; the SPS is 0), cropping (done when a picture is mapped), VUI (not needed), and for pic_order_cnt_type 1 the offsets: they
  * would matter for output order only, and pictures are taken in decode order. */
-#include "nvcuvid.h"
-#include <string.h>
-
-struct bits {
-    uint8_t bytes[PARAMETER_SETS_ROOM];
-    size_t count;
-};
-
-static void bit(struct bits *b, bool value)
-{
-    if (value)
-        b->bytes[b->count >> 3] |= (uint8_t)(0x80 >> (b->count & 7));
-    b->count++;
-}
-
-static void fixed(struct bits *b, int width, unsigned value)
-{
-    while (width--)
-        bit(b, value >> width & 1);
-}
-
-/* ue(v) */
-static void golomb(struct bits *b, unsigned value)
-{
-    int length = 31 - __builtin_clz(value + 1);
-    fixed(b, length, 0);
-    fixed(b, length + 1, value + 1);
-}
-
-/* se(v) */
-static void signed_golomb(struct bits *b, int value)
-{
-    golomb(b, value > 0 ? 2 * (unsigned)value - 1 : 2 * (unsigned)-value);
-}
-
-/* Ends the bits and wraps them as a NAL unit with start code and emulation prevention. */
-static size_t nal_unit(struct bits *b, uint8_t header, uint8_t *out)
-{
-    bit(b, true);
-    while (b->count & 7)
-        bit(b, false);
-    static const uint8_t start[] = { 0, 0, 0, 1 };
-    memcpy(out, start, sizeof start);
-    size_t size = sizeof start;
-    out[size++] = header;
-    int zeros = 0;
-    for (size_t i = 0; i < b->count / 8; i++) {
-        if (zeros == 2 && b->bytes[i] <= 3) {
-            out[size++] = 3;
-            zeros = 0;
-        }
-        out[size++] = b->bytes[i];
-        zeros = b->bytes[i] ? 0 : zeros + 1;
-    }
-    return size;
-}
+#include "nvcuvid_bits.h"
 
 /* Zigzag order (H.264, table 8-2 and figure 8-9): raster position of the n-th coefficient. */
 static const uint8_t zigzag_4x4[16] = { 0, 1, 4, 8, 5, 2, 3, 6, 9, 12, 13, 10, 7, 11, 14, 15 };
@@ -121,7 +66,7 @@ static size_t sequence(const CUVIDPICPARAMS *picture, uint8_t *out)
     bit(&b, h->direct_8x8_inference_flag);
     bit(&b, false); /* cropping */
     bit(&b, false); /* VUI */
-    return nal_unit(&b, 0x67, out);
+    return nal_unit(&b, "\x67", 1, out);
 }
 
 static size_t picture_set(const CUVIDPICPARAMS *picture, unsigned pps_id, uint8_t *out)
@@ -153,44 +98,16 @@ static size_t picture_set(const CUVIDPICPARAMS *picture, unsigned pps_id, uint8_
             scaling_list(&b, h->WeightScale8x8[i], zigzag_8x8, 64);
     }
     signed_golomb(&b, h->second_chroma_qp_index_offset);
-    return nal_unit(&b, 0x68, out);
+    return nal_unit(&b, "\x68", 1, out);
 }
 
-size_t dd_parameter_sets(const CUVIDPICPARAMS *picture, unsigned pps_id, uint8_t *out)
+size_t dd_h264_sets(const CUVIDPICPARAMS *picture, uint8_t *out)
 {
+    /* first_mb_in_slice, slice_type, pic_parameter_set_id */
+    struct reader r = slice_header(picture, 1);
+    read_golomb(&r);
+    read_golomb(&r);
+    unsigned pps_id = read_golomb(&r);
     size_t size = sequence(picture, out);
     return size + picture_set(picture, pps_id, out + size);
-}
-
-unsigned dd_slice_pps_id(const uint8_t *data, size_t size)
-{
-    size_t i = 0;
-    while (i + 3 < size && !(data[i] == 0 && data[i + 1] == 0 && data[i + 2] == 1))
-        i++;
-    i += 4; /* start code and NAL unit header */
-    /* first_mb_in_slice, slice_type, pic_parameter_set_id: three ue(v) fit in 16 bytes. */
-    uint8_t plain[16];
-    size_t count = 0;
-    for (int zeros = 0; i < size && count < sizeof plain; i++) {
-        if (zeros == 2 && data[i] == 3) {
-            zeros = 0;
-            continue;
-        }
-        plain[count++] = data[i];
-        zeros = data[i] ? 0 : zeros + 1;
-    }
-    size_t at = 0, end = count * 8;
-    unsigned value = 0;
-    for (int field = 0; field < 3; field++) {
-        int length = 0;
-        while (at < end && !(plain[at >> 3] >> (7 - (at & 7)) & 1)) {
-            at++;
-            length++;
-        }
-        value = 0;
-        for (int k = 0; k <= length && at < end; k++, at++)
-            value = value << 1 | (plain[at >> 3] >> (7 - (at & 7)) & 1);
-        value -= 1;
-    }
-    return value;
 }

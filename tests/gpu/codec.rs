@@ -17,6 +17,7 @@ pub use clip::Clip;
 pub use process::message;
 use process::{Codec, plan};
 use weir::link::wire::{Encoder, FromCodec, Plan, ToCodec};
+use weir::logic::model::Coding;
 use weir::logic::recipe::Class;
 
 use crate::double::{Double, Fault};
@@ -141,6 +142,38 @@ fn thumbnails_are_scaled_on_the_device_and_nothing_else_is_downloaded() {
 }
 
 #[test]
+fn hevc_is_decoded_on_the_device() {
+    let double = Double::start();
+    let rungs = [(640, 360, false), (426, 240, false)];
+    for (kind, options) in [("8 bit", ""), ("10 bit", "-pix_fmt yuv420p10le")] {
+        let clip = Clip::coded(Coding::Hevc, 640, 360, 30, 2, options);
+        if kind == "10 bit" {
+            // The double compiles the converter's kernel, which a process in its sandbox cannot.
+            for (width, height) in [(640, 360), (426, 240)] {
+                let text = format!(
+                    "videotestsrc num-buffers=1 ! video/x-raw,format=P010_10LE,width=640,height=360 ! cudaupload ! cudaconvertscale ! \
+                     video/x-raw(memory:CUDAMemory),format=NV12,width={width},height={height} ! fakesink"
+                );
+                let done = tools::run(double.command("gst-launch-1.0").arg("-q").args(text.split(' ')));
+                assert!(done.status.success(), "{}", String::from_utf8_lossy(&done.stderr));
+            }
+        }
+        let cuts = every(&clip.times(), 31);
+        let mut codec = start(&double);
+        codec.greet();
+        let before = double.state();
+        let out = codec.run(&nvidia(&clip, &rungs), &clip, &cuts);
+        check(&out, &clip, &rungs, &cuts);
+        let after = double.state();
+        assert_eq!(after.host_copies(), before.host_copies(), "{kind}: not through the host's memory");
+        assert_eq!(after.calls("cuvidDecodePicture") - before.calls("cuvidDecodePicture"), clip.units.len() as u64, "{kind}");
+        let (status, log) = codec.finish();
+        assert!(status.success() && log.is_empty(), "{status} {log}");
+    }
+    double.until_clean();
+}
+
+#[test]
 fn b_frames_of_the_source_and_of_the_premium_class_keep_their_times() {
     let double = Double::start();
     let clip = Clip::make(640, 360, 30, 3, &["-bf", "3"]);
@@ -234,12 +267,18 @@ fn a_decoder_that_dies_in_silence_fails_the_stream_and_not_the_process() {
 fn what_the_gpu_does_not_decode_is_decoded_by_the_cpu_where_that_is_allowed() {
     let double = Double::start();
     let rungs = [(426, 240, false)];
+    let mut clips = Vec::new();
     for (kind, options) in [
         ("10-bit", &["-pix_fmt", "yuv420p10le"][..]),
         ("4:2:2", &["-pix_fmt", "yuv422p"]),
         ("interlaced", &["-flags", "+ildct+ilme", "-x264-params", "tff=1:weightp=0"]),
     ] {
-        let clip = Clip::make(640, 360, 25, 2, options);
+        clips.push((kind, Clip::make(640, 360, 25, 2, options)));
+    }
+    // The double has no AV1, and GStreamer no element for it then.
+    clips.push(("AV1", Clip::coded(Coding::Av1, 640, 360, 25, 2, "")));
+    clips.push(("4:2:2", Clip::coded(Coding::Hevc, 640, 360, 25, 2, "-pix_fmt yuv422p")));
+    for (kind, clip) in clips {
         let cuts = every(&clip.times(), 20);
         let mut codec = start(&double);
         codec.greet();

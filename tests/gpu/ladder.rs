@@ -1,6 +1,6 @@
 //! Whole workers on the GPU: RTMP in, NVDEC, CUDA, NVENC, segments out.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use rustix::process::Signal;
@@ -9,13 +9,13 @@ use crate::codec::driver_paths;
 use crate::double::{Double, Fault};
 use crate::faults::stage;
 use crate::harness::accident::{SEGMENT, crowd, hurt_on, survived};
-use crate::harness::clip::{Clip, LADDER};
+use crate::harness::clip::{Clip, LADDER, SMALL};
 use crate::harness::players::{self, Play};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
-use crate::harness::worker::Worker;
-use crate::harness::{alone, beside_others, decode, until};
+use crate::harness::worker::{SMALL_LADDER, Worker};
+use crate::harness::{alone, beside_others, decode, tools, until};
 
 /// A worker that encodes with NVENC or not at all.
 pub fn worker(double: &Double, flags: &[&str]) -> Worker {
@@ -74,6 +74,52 @@ fn an_aligned_ladder_never_leaves_the_device_and_plays_live_and_afterwards() {
         decode::brightness(rung);
     }
     assert!(seen.tracks.values().all(|t| t.gaps().is_empty() && t.segments.len() == segments));
+    double.until_clean();
+}
+
+/// The whole clip as HEVC in an FLV file, which Debian 12's ffmpeg cannot write.
+fn hevc_file(clip: &Clip) -> (tempfile::TempDir, PathBuf) {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("clip.flv");
+    let arguments = clip.arguments();
+    let source = arguments.iter().take_while(|a| *a != "-c:v").map(String::as_str);
+    let encoder = format!(
+        "-c:v libx265 -preset ultrafast -x265-params log-level=error:keyint={0}:min-keyint={0}:scenecut=0:open-gop=0:bframes=2 -pix_fmt yuv420p",
+        clip.gop
+    );
+    let form = ["-f", "flv", "-flvflags", "no_duration_filesize", tools::text(&file)];
+    tools::ffmpeg(source.chain(encoder.split(' ')).chain(form));
+    (folder, file)
+}
+
+/// ffmpeg 7.1 speaks Enhanced RTMP.
+#[test]
+fn hevc_by_ffmpeg_becomes_an_aligned_ladder_on_the_device() {
+    const CLIP: Clip = Clip { seconds: 6, ..SMALL };
+    let (_folder, file) = hevc_file(&CLIP);
+    let double = Double::start();
+    let _machine = alone();
+    let worker = Arc::new(worker(&double, &["--ladder", SMALL_LADDER]));
+    until("three ready processes", || worker.get("metrics").text().contains("weir_codec_warm 3\n").then_some(()));
+    let before = double.state();
+    let watch = Watch::start(&worker, "anna");
+    Publisher::start(&file, &worker, "anna").finish();
+    let seen = watch.finish();
+    let after = double.state();
+    let thumbnails = worker.stored().iter().filter(|p| is_thumbnail(p)).count() as u64;
+    assert_eq!(after.calls("copy.device_to_host"), thumbnails, "thumbnails came back to the host, and no picture");
+    assert!(after.calls("cuvidDecodePicture") - before.calls("cuvidDecodePicture") >= CLIP.frames() as u64);
+    Arc::into_inner(worker).expect("the watch is over").stop();
+    assert_eq!(seen.rungs(), ["top", "240p"]);
+    let rungs: Vec<Track> = seen.rungs().iter().map(|name| Track::of(&seen, name)).collect();
+    for rung in &rungs {
+        rung.check();
+        assert_eq!(rung.starts(), [0, 180_000, 360_000], "{}", rung.name);
+        assert_eq!(rung.times().len(), CLIP.frames(), "{}", rung.name);
+        assert_eq!(rung.times(), rungs[0].times(), "{}", rung.name);
+        decode::brightness(rung);
+    }
+    assert!(seen.tracks.values().all(|t| t.gaps().is_empty()));
     double.until_clean();
 }
 

@@ -5,6 +5,10 @@
 #[path = "../suite/harness/mod.rs"]
 mod harness;
 
+#[allow(dead_code, reason = "the suite uses the rest")]
+#[path = "../suite/raw_rtmp.rs"]
+mod raw_rtmp;
+
 mod bench;
 mod captions;
 mod classes;

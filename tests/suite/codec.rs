@@ -9,6 +9,7 @@ use bytes::Bytes;
 use clip::Clip;
 use process::{Codec, message, plan};
 use weir::link::wire::{Encoder, FromCodec, Inventory, ToCodec};
+use weir::logic::model::Coding;
 
 /// Every `n`-th presentation time from the first: cuts as the supervisor makes them without a source rung.
 fn every(times: &[i64], n: usize) -> Vec<i64> {
@@ -55,6 +56,25 @@ fn every_cut_is_an_idr_on_every_rung_at_the_common_frame_rates() {
         let cuts = every(&clip.times(), fps as usize + 1);
         let out = check(&clip, &rungs, &cuts);
         assert!(out.rungs[0].keys().len() >= 4);
+    }
+}
+
+#[test]
+fn hevc_and_av1_become_the_same_rungs() {
+    let clips = [
+        ("HEVC", Clip::coded(Coding::Hevc, 640, 360, 30, 2, "")),
+        ("HEVC, 10 bit", Clip::coded(Coding::Hevc, 640, 360, 30, 2, "-pix_fmt yuv420p10le")),
+        ("HEVC, 4:2:2", Clip::coded(Coding::Hevc, 638, 358, 30, 2, "-pix_fmt yuv422p")),
+        ("AV1", Clip::coded(Coding::Av1, 640, 360, 30, 2, "")),
+        ("AV1, 10 bit", Clip::coded(Coding::Av1, 640, 360, 30, 1, "-pix_fmt yuv420p10le")),
+    ];
+    for (kind, clip) in clips {
+        println!("{kind}");
+        let reorders = clip.units.iter().any(|u| u.pts != u.dts);
+        assert_eq!(reorders, kind.starts_with("HEVC"), "{kind}");
+        let cuts = every(&clip.times(), 31);
+        let out = check(&clip, &[(426, 240, false), (320, 180, false)], &cuts);
+        assert_eq!(u8::from(out.rungs[0].sps().profile_idc), 100, "{kind}: High");
     }
 }
 

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use gstreamer::prelude::*;
 use gstreamer::{self as gst, ElementFactory};
 use weir::link::wire::{Element, Inventory};
-use weir::logic::recipe;
+use weir::logic::recipe::{self, Decoders};
 use weir::logic::template::Template;
 
 /// GStreamer's version: `1.22.0`.
@@ -41,6 +41,12 @@ pub fn take() -> Inventory {
     Inventory { gstreamer: version(), elements: elements.into_values().collect() }
 }
 
+/// What NVDEC decodes here beside H.264: GStreamer registers a decoder for what the driver says that the device has.
+pub fn device_decoders() -> Decoders {
+    let has = |template: Template| template.needs().iter().all(|need| ElementFactory::find(need.factory).is_some());
+    Decoders { hevc: has(recipe::DECODE_HEVC_NV), av1: has(recipe::DECODE_AV1_NV) }
+}
+
 /// GStreamer's plugin for NVIDIA's GPUs.
 const DEVICE_PLUGIN: &str = "nvcodec";
 
@@ -64,7 +70,7 @@ mod tests {
     fn every_element_and_property_of_the_templates_exists() {
         gst::init().unwrap();
         // Those of a GPU are there where its driver is.
-        for element in take().elements.into_iter().filter(|e| e.role != "nvidia") {
+        for element in take().elements.into_iter().filter(|e| !e.role.starts_with("nvidia")) {
             assert!(element.present, "{element:?}");
             assert!(element.missing_properties.is_empty(), "{element:?}");
         }

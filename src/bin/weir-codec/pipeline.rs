@@ -8,12 +8,13 @@ use gstreamer::prelude::*;
 use gstreamer::{self as gst, MessageType, MessageView};
 use gstreamer_app::{AppSink, AppSrc};
 use weir::link::wire::{Encoder, FromCodec, Plan};
+use weir::logic::model::Coding;
 use weir::logic::recipe::{self, Encoders, Nvidia, Software};
 
 use crate::beat::Beat;
 use crate::link::Outbox;
 use crate::tap::{self, lock};
-use crate::{device, log, thumbnail, ticks};
+use crate::{device, inventory, log, thumbnail, ticks};
 
 /// Warnings of one stream that go to the log: a broken source makes one for each picture.
 pub const MAX_WARNINGS: u32 = 20;
@@ -199,7 +200,13 @@ fn build(plan: &Plan) -> Result<gst::Pipeline, String> {
             launch(&recipe(Encoders::Software(&software))?)
         }
         &Encoder::Nvidia { class, allow_cpu_decode } => {
-            let nvidia = Nvidia { class, allow_cpu_decode, decoder_threads: plan.decoder_threads, low_delay: plan.low_delay };
+            let nvidia = Nvidia {
+                class,
+                allow_cpu_decode,
+                decoders: inventory::device_decoders(),
+                decoder_threads: plan.decoder_threads,
+                low_delay: plan.low_delay,
+            };
             let pipeline = launch(&recipe(Encoders::Nvidia(&nvidia))?)?;
             device::lend_context(&pipeline)?;
             Ok(pipeline)
@@ -238,14 +245,19 @@ fn decoded_pad(pipeline: &gst::Pipeline) -> Result<gst::Pad, String> {
 
 fn source_caps(plan: &Plan) -> gst::Caps {
     let mut record = plan.source.avcc.to_vec();
-    // The link's units have 4-byte lengths whatever the publisher's had (ISO/IEC 14496-15, 5.3.3.1: lengthSizeMinusOne).
-    if let Some(byte) = record.get_mut(4) {
+    let (kind, format, alignment) = match plan.source.coding() {
+        Coding::H264 => ("video/x-h264", "avc", "au"),
+        Coding::Hevc => ("video/x-h265", "hvc1", "au"),
+        Coding::Av1 => ("video/x-av1", "obu-stream", "tu"),
+    };
+    // The link's units have 4-byte lengths whatever the publisher's had (ISO/IEC 14496-15, 5.3.3.1: lengthSizeMinusOne). Other than 4 of HEVC are refused.
+    if let Some(byte) = record.get_mut(4).filter(|_| plan.source.coding() == Coding::H264) {
         *byte |= 3;
     }
     let rate = |n: u32| i32::try_from(n).unwrap_or(i32::MAX);
-    gst::Caps::builder("video/x-h264")
-        .field("stream-format", "avc")
-        .field("alignment", "au")
+    gst::Caps::builder(kind)
+        .field("stream-format", format)
+        .field("alignment", alignment)
         .field("codec_data", gst::Buffer::from_mut_slice(record))
         .field("framerate", gst::Fraction::new(rate(plan.source.fps.num), rate(plan.source.fps.den.max(1))))
         .build()

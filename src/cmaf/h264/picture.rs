@@ -3,73 +3,8 @@
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, SeqParameterSet};
 
-use crate::logic::model::VideoFormat;
-
-/// Colour samples against luma samples (ITU-T H.264, table 6-1).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Chroma {
-    /// 4:0:0, grey.
-    None,
-    /// 4:2:0, what browsers decode.
-    Quarter,
-    /// 4:2:2.
-    Half,
-    /// 4:4:4, or a number that the specification does not have.
-    Full,
-}
-
-impl Chroma {
-    /// `4:2:0`.
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::None => "4:0:0",
-            Self::Quarter => "4:2:0",
-            Self::Half => "4:2:2",
-            Self::Full => "4:4:4",
-        }
-    }
-}
-
-/// What decides whether a source can be passed through, and how it is shown.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Picture {
-    /// profile_idc: 66 Baseline, 77 Main, 100 High, 110 High 10, 122 High 4:2:2.
-    pub profile: u8,
-    /// level_idc: 41 is level 4.1.
-    pub level: u8,
-    /// Sample aspect ratio, width to height; 1:1 where none is told or none can be meant.
-    pub sar: (u32, u32),
-    /// Colour samples.
-    pub chroma: Chroma,
-    /// Bits of a sample, luma or chroma, whichever has more: 8 to 14.
-    pub depth: u8,
-    /// Fields may occur: frame_mbs_only_flag is 0.
-    pub interlaced: bool,
-}
-
-impl Picture {
-    /// The profile's name, `High`; `None` for one that no live encoder makes.
-    pub const fn profile_name(&self) -> Option<&'static str> {
-        Some(match self.profile {
-            66 => "Baseline",
-            77 => "Main",
-            88 => "Extended",
-            100 => "High",
-            110 => "High 10",
-            122 => "High 4:2:2",
-            244 => "High 4:4:4",
-            _ => return None,
-        })
-    }
-
-    /// Samples are as wide as they are high.
-    pub const fn is_square(&self) -> bool {
-        self.sar.0 == self.sar.1
-    }
-}
-
-/// Samples more than so many times as wide as high, or as high as wide, are a mistake of the encoder's: the largest ratio of table E-1 is 160:99.
-const MAX_STRETCH: u32 = 4;
+use crate::cmaf::video::{Chroma, Picture, meant};
+use crate::logic::model::Coding;
 
 pub(super) fn of_sps(sps: &SeqParameterSet) -> Picture {
     let chroma = match sps.chroma_info.chroma_format {
@@ -81,11 +16,11 @@ pub(super) fn of_sps(sps: &SeqParameterSet) -> Picture {
     let extra = sps.chroma_info.bit_depth_luma_minus8.max(sps.chroma_info.bit_depth_chroma_minus8);
     let told = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref()?.get());
     let sar = told.map(|(w, h)| (u32::from(w), u32::from(h)));
-    let meant = |&(w, h): &(u32, u32)| w > 0 && h > 0 && w <= h * MAX_STRETCH && h <= w * MAX_STRETCH;
     Picture {
+        coding: Coding::H264,
         profile: sps.profile_idc.into(),
         level: sps.level_idc,
-        sar: sar.filter(meant).unwrap_or((1, 1)),
+        sar: meant(sar),
         chroma,
         depth: 8u8.saturating_add(extra),
         interlaced: matches!(sps.frame_mbs_flags, FrameMbsFlags::Fields { .. }),
@@ -99,17 +34,12 @@ pub fn picture(avcc: &[u8]) -> Option<Picture> {
     context.sps().next().map(of_sps)
 }
 
-/// The size at which the picture is shown, in square samples: the height as it is, the width by the sample aspect ratio, to the nearest whole sample.
-pub fn displayed(format: &VideoFormat) -> (u32, u32) {
-    let (w, h) = picture(&format.avcc).map_or((1, 1), |p| p.sar);
-    let width = (u64::from(format.width) * u64::from(w) + u64::from(h) / 2) / u64::from(h);
-    (u32::try_from(width).unwrap_or(u32::MAX).max(1), format.height)
-}
-
 #[cfg(test)]
 pub(crate) mod tests {
     use super::*;
     use crate::cmaf::h264::read_record;
+    use crate::cmaf::video::displayed;
+    use crate::logic::model::VideoFormat;
 
     /// x264's records, one a kind: 640x360 where the name says nothing else.
     pub(crate) mod records {
@@ -142,7 +72,15 @@ pub(crate) mod tests {
 
     #[test]
     fn records_of_all_kinds_are_read() {
-        let plain = Picture { profile: 100, level: 30, sar: (1, 1), chroma: Chroma::Quarter, depth: 8, interlaced: false };
+        let plain = Picture {
+            coding: Coding::H264,
+            profile: 100,
+            level: 30,
+            sar: (1, 1),
+            chroma: Chroma::Quarter,
+            depth: 8,
+            interlaced: false,
+        };
         assert_eq!(read(HIGH_10), Picture { profile: 110, depth: 10, ..plain });
         assert_eq!(read(HIGH_422), Picture { profile: 122, chroma: Chroma::Half, ..plain });
         assert_eq!(read(HIGH_444), Picture { profile: 244, chroma: Chroma::Full, ..plain });

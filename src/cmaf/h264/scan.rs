@@ -6,6 +6,7 @@ use h264_reader::nal::{Nal, RefNal};
 use h264_reader::rbsp::BitRead;
 
 use super::H264Error;
+use crate::cmaf::video::Scan;
 
 /// NAL unit types (ITU-T H.264, table 7-1).
 pub(super) const SLICE: u8 = 1;
@@ -14,26 +15,6 @@ pub(super) const IDR_SLICE: u8 = 5;
 pub(super) const SEI: u8 = 6;
 pub(super) const SPS: u8 = 7;
 pub(super) const PPS: u8 = 8;
-
-/// What was seen in an access unit.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
-pub struct Scan {
-    /// It holds an IDR slice.
-    pub idr: bool,
-    /// All its slices are I or SI.
-    pub intra: bool,
-    /// It has a recovery point SEI (D.2.8): a decoder may begin here, but what refers back over it is broken.
-    pub recovery_point: bool,
-    /// It brings an SPS or a PPS.
-    pub parameter_sets: bool,
-}
-
-impl Scan {
-    /// A GOP begins here without an IDR: open GOP, or intra refresh. `claimed`: the publisher calls it a key frame.
-    pub fn begins_open_gop(&self, claimed: bool) -> bool {
-        !self.idr && (self.recovery_point || (self.intra && claimed))
-    }
-}
 
 /// Bytes of a slice header that are looked at: first_mb_in_slice and slice_type are at most 8.
 const SLICE_HEADER: usize = 12;
@@ -157,7 +138,7 @@ mod tests {
         assert_eq!(seen(&[I, I_TOO]), Scan { intra: true, ..Scan::default() });
         assert_eq!(seen(&[I, P]), Scan::default());
         let open = seen(&[&[0x67, 1], &[0x68, 1], RECOVERY, I]);
-        assert_eq!(open, Scan { intra: true, recovery_point: true, parameter_sets: true, idr: false });
+        assert_eq!(open, Scan { intra: true, recovery_point: true, parameter_sets: true, ..Scan::default() });
         assert!(open.begins_open_gop(false));
         // A scene cut that is no key frame begins nothing; one that the publisher calls a key frame does.
         assert!(!seen(&[I]).begins_open_gop(false) && seen(&[I]).begins_open_gop(true));

@@ -9,6 +9,7 @@ use h264_reader::nal::{Nal, RefNal};
 use super::pes::Pes;
 use super::{Notes, Stats, ticks};
 use crate::cmaf::h264;
+use crate::logic::model::Coding;
 use crate::logic::packet::Packet;
 
 /// Access units that one PES packet may bring: half a second at 120 pictures a second. Two is what was ever seen.
@@ -309,7 +310,7 @@ impl AnnexB {
                     let (num, den) = (u64::from(format.fps.num).max(1), u64::from(format.fps.den));
                     self.picture = (den * 90_000 / num).clamp(1, 900_000);
                 }
-                out.push(Packet::VideoConfig(record.clone()));
+                out.push(Packet::VideoConfig(Coding::H264, record.clone()));
                 self.record = Some(record);
             }
             Err(e) => notes.say(format!("parameter sets among the pictures are left alone: {e}")),

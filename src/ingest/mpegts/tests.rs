@@ -36,7 +36,7 @@ fn sounds(packets: &[Packet]) -> Vec<(u32, Vec<u8>)> {
 }
 
 fn configs(packets: &[Packet]) -> usize {
-    packets.iter().filter(|p| matches!(p, Packet::VideoConfig(_) | Packet::AudioConfig(_))).count()
+    packets.iter().filter(|p| matches!(p, Packet::VideoConfig(..) | Packet::AudioConfig(_))).count()
 }
 
 fn nals(mut unit: &[u8]) -> Vec<Vec<u8>> {

@@ -73,7 +73,7 @@ impl Queue {
 
 fn cost(packet: &Packet) -> usize {
     let data = match packet {
-        Packet::VideoConfig(data) | Packet::AudioConfig(data) | Packet::Video { data, .. } | Packet::Audio { data, .. } => {
+        Packet::VideoConfig(_, data) | Packet::AudioConfig(data) | Packet::Video { data, .. } | Packet::Audio { data, .. } => {
             data.len()
         }
         Packet::Cue(cue) => cue.text.len(),

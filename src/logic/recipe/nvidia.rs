@@ -1,15 +1,13 @@
 //! Recipe of the NVIDIA path: NVDEC decodes, CUDA scales, NVENC encodes, and pictures stay in the GPU's memory from one end to the other.
 
-use std::fmt;
-
 use serde::{Deserialize, Serialize};
 
 use super::{
-    BENCH_NV, DECODE_NV, Name, Numbers, PICTURES_NV, QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value,
-    VideoFormat, WARM_NV, software, within,
+    BENCH_NV, DECODE_AV1_NV, DECODE_HEVC_NV, DECODE_NV, DecodedBy, Decoders, Decoding, Name, Numbers, OfDevice, PICTURES_NV,
+    QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value, VideoFormat, WARM_NV, decoded_by, software, within,
 };
-use crate::cmaf::h264::{self, Chroma};
 use crate::logic::ladder::Size;
+use crate::logic::model::Coding;
 
 /// The smallest picture that GStreamer's encoders take: NVENC on Ampere says 145 x 49, and their caps round that up to whole macroblocks.
 pub const SMALLEST: Size = Size { width: 160, height: 64 };
@@ -18,7 +16,7 @@ pub const SMALLEST: Size = Size { width: 160, height: 64 };
 /// second without any picture is a decoder that is gone.
 const MAX_ERRORS: u64 = 25;
 
-/// NVDEC's largest H.264 picture on Ampere (NVDEC application note), luma samples a side.
+/// Largest picture that is measured with: NVENC's of H.264, luma samples a side.
 const MAX_SIDE: u32 = 4096;
 
 /// How much work an encoder puts into a picture (`logic::placement` says when). Fixed for a session: another class gives other parameter sets, and with them
@@ -78,75 +76,28 @@ pub struct Nvidia {
     pub class: Class,
     /// What NVDEC cannot decode may be decoded on the CPU.
     pub allow_cpu_decode: bool,
+    /// What NVDEC decodes here beside H.264.
+    pub decoders: Decoders,
     /// Threads of such a decoder, 1 to 16.
     pub decoder_threads: u8,
     /// The source has so few pictures a second that none may be held back for the sake of those behind it.
     pub low_delay: bool,
 }
 
-/// Where a source is decoded.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum DecodedBy {
-    /// NVDEC.
-    Device,
-    /// The CPU, at its cost; the pictures are then brought into the GPU's memory.
-    Cpu,
-}
-
-/// What NVDEC has no decoder for: on Ampere its H.264 is progressive, 8 bits, 4:2:0 (rules.md 28).
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub struct Undecodable {
-    what: What,
-}
-
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum What {
-    Interlaced,
-    Depth(u8),
-    Chroma(Chroma),
-    Size(u32, u32),
-}
-
-impl fmt::Display for Undecodable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.what {
-            What::Interlaced => f.write_str("the GPU does not decode interlaced H.264: send progressive pictures")?,
-            What::Depth(bits) => {
-                write!(f, "the GPU does not decode {bits}-bit H.264: set Color Format NV12 in OBS (Settings, Advanced)")?;
-            }
-            What::Chroma(chroma) => {
-                let chroma = chroma.as_str();
-                write!(f, "the GPU does not decode {chroma} H.264: set Color Format NV12 in OBS (Settings, Advanced)")?;
-            }
-            What::Size(width, height) => write!(f, "the GPU does not decode H.264 of {width}x{height}")?,
-        }
-        f.write_str(" (the server's operator may set nvidia.allow_cpu_decode)")
-    }
-}
-
-/// Where a source is decoded, if it may be.
-///
-/// # Errors
-/// [`Undecodable`] when NVDEC has no decoder for it and the CPU must not help.
-pub fn decoded_by(source: &VideoFormat, allow_cpu_decode: bool) -> Result<DecodedBy, Undecodable> {
-    let picture = h264::picture(&source.avcc);
-    let what = match picture {
-        Some(p) if p.interlaced => What::Interlaced,
-        Some(p) if p.depth > 8 => What::Depth(p.depth),
-        Some(p) if p.chroma != Chroma::Quarter => What::Chroma(p.chroma),
-        _ if source.width.max(source.height) > MAX_SIDE => What::Size(source.width, source.height),
-        _ => return Ok(DecodedBy::Device),
-    };
-    if allow_cpu_decode { Ok(DecodedBy::Cpu) } else { Err(Undecodable { what }) }
-}
-
 pub(super) fn decode(settings: &Nvidia, source: &VideoFormat) -> Result<String, RecipeError> {
-    match decoded_by(source, settings.allow_cpu_decode)? {
+    // What the CPU has no decoder for was refused before a plan was made.
+    let device = Some(OfDevice { decoders: settings.decoders, allow_cpu_decode: settings.allow_cpu_decode });
+    match decoded_by(source, Decoding { cpu: Decoders::ALL, device })? {
         DecodedBy::Device => {
-            Ok(DECODE_NV.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("max_errors", Value::Number(MAX_ERRORS))])?)
+            let template = match source.coding() {
+                Coding::H264 => DECODE_NV,
+                Coding::Hevc => DECODE_HEVC_NV,
+                Coding::Av1 => DECODE_AV1_NV,
+            };
+            Ok(template.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("max_errors", Value::Number(MAX_ERRORS))])?)
         }
         DecodedBy::Cpu => {
-            let decoded = software::decode(settings.decoder_threads, settings.low_delay, h264::picture(&source.avcc))?;
+            let decoded = software::decode(source, settings.decoder_threads, settings.low_delay)?;
             Ok(format!("{decoded} ! {}", UPLOAD_NV.fill(&[])?))
         }
     }
@@ -238,7 +189,13 @@ mod tests {
     use crate::logic::thumbnail::Thumbnail;
     use crate::logic::time::MediaTime;
 
-    const DENSE: Nvidia = Nvidia { class: Class::Dense, allow_cpu_decode: false, decoder_threads: 2, low_delay: false };
+    const DENSE: Nvidia = Nvidia {
+        class: Class::Dense,
+        allow_cpu_decode: false,
+        decoders: Decoders { hevc: true, av1: false },
+        decoder_threads: 2,
+        low_delay: false,
+    };
 
     fn format(hex: &str) -> VideoFormat {
         read_record(&bytes(hex), None).unwrap()
@@ -247,23 +204,6 @@ mod tests {
     fn rung(width: u32, height: u32) -> Rung {
         let fps = FrameRate::whole(30);
         Rung { name: format!("{height}p").parse().unwrap(), width, height, fps, halved: false, kbps: 1024, max_kbps: 1536 }
-    }
-
-    #[test]
-    fn what_the_device_cannot_decode_is_refused_by_name_or_decoded_by_the_cpu() {
-        assert_eq!(decoded_by(&format(records::BASELINE), false), Ok(DecodedBy::Device));
-        for (hex, says) in [
-            (records::INTERLACED, "interlaced"),
-            (records::HIGH_10, "10-bit"),
-            (records::HIGH_422, "4:2:2"),
-            (records::HIGH_444, "4:4:4"),
-        ] {
-            let refused = decoded_by(&format(hex), false).unwrap_err().to_string();
-            assert!(refused.contains(says) && refused.contains("nvidia.allow_cpu_decode"), "{refused}");
-            assert_eq!(decoded_by(&format(hex), true), Ok(DecodedBy::Cpu));
-        }
-        let large = VideoFormat { width: 5120, height: 2880, ..format(records::BASELINE) };
-        assert!(decoded_by(&large, false).unwrap_err().to_string().contains("5120x2880"));
     }
 
     #[test]
@@ -297,6 +237,21 @@ mod tests {
         assert!(text.contains("avdec_h264") && text.contains("deinterlace") && !text.contains("nvh264dec"), "{text}");
         let refused = pipeline(&format(records::INTERLACED), &[rung(640, 360)], None, Encoders::Nvidia(&DENSE));
         assert!(matches!(refused, Err(RecipeError::Undecodable(_))));
+    }
+
+    #[test]
+    fn each_coding_has_its_decoder() {
+        use crate::cmaf::{av1, h265};
+        let hevc = h265::read_record(&bytes(h265::tests::records::MAIN), None).unwrap();
+        let av1 = av1::read_record(&bytes(av1::tests::records::MAIN), None).unwrap();
+        let text = |source, settings| pipeline(source, &[rung(320, 180)], None, Encoders::Nvidia(settings));
+        let device = text(&hevc, &DENSE).unwrap();
+        assert!(device.contains("h265parse ! nvh265dec max-errors=") && !device.contains("cudaupload"), "{device}");
+        assert!(matches!(text(&av1, &DENSE), Err(RecipeError::Undecodable(_))));
+        let cpu = text(&av1, &Nvidia { allow_cpu_decode: true, ..DENSE }).unwrap();
+        assert!(cpu.contains("av1parse ! av1dec") && cpu.matches("cudaupload").count() == 1, "{cpu}");
+        let all = text(&av1, &Nvidia { decoders: Decoders::ALL, ..DENSE }).unwrap();
+        assert!(all.contains("av1parse ! nvav1dec"), "{all}");
     }
 
     #[test]

@@ -2,8 +2,11 @@
 
 use std::str::FromStr;
 
-use super::{DECODE, DEINTERLACE, Name, Numbers, QUEUE_BYTES, RUNG, RecipeError, Rung, SINK, Value, within};
-use crate::cmaf::h264::Picture;
+use super::{
+    DECODE, DECODE_AV1, DECODE_HEVC, DEINTERLACE, Name, Numbers, QUEUE_BYTES, RUNG, RecipeError, Rung, SINK, Value, within,
+};
+use crate::cmaf::video;
+use crate::logic::model::{Coding, VideoFormat};
 
 /// x264enc's flag of that name.
 const ZEROLATENCY: u64 = 4;
@@ -76,11 +79,17 @@ pub struct Software {
 }
 
 /// From the access units to pictures of frames.
-pub(super) fn decode(threads: u8, low_delay: bool, picture: Option<Picture>) -> Result<String, RecipeError> {
+pub(super) fn decode(source: &VideoFormat, threads: u8, low_delay: bool) -> Result<String, RecipeError> {
     let threads = within("decoder threads", threads.into(), 1, 16)?;
-    let threads = if low_delay { 1 } else { threads };
-    let mut text = DECODE.fill(&[("queue_bytes", Value::Number(QUEUE_BYTES)), ("threads", Value::Number(threads))])?;
-    if picture.is_some_and(|p| p.interlaced) {
+    let threads = Value::Number(if low_delay { 1 } else { threads });
+    let queue = ("queue_bytes", Value::Number(QUEUE_BYTES));
+    let mut text = match source.coding() {
+        Coding::H264 => DECODE.fill(&[queue, ("threads", threads)])?,
+        Coding::Hevc => DECODE_HEVC.fill(&[queue, ("threads", threads)])?,
+        // Its threads are its own matter; it holds no picture back for them.
+        Coding::Av1 => DECODE_AV1.fill(&[queue])?,
+    };
+    if video::picture(source).is_some_and(|p| p.interlaced) {
         text += " ! ";
         text += &DEINTERLACE.fill(&[])?;
     }

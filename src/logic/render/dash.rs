@@ -19,8 +19,8 @@
 use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
 use crate::cmaf::events;
-use crate::cmaf::h264;
-use crate::logic::model::{AudioFormat, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
+use crate::cmaf::video;
+use crate::logic::model::{AudioFormat, Coding, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Era, Format, Init, Placed, Row, Slot, Snapshot};
 use crate::logic::services::{Service, Services};
@@ -219,8 +219,16 @@ fn write_period(xml: &mut Writer, snapshot: &Snapshot, period: &Period, closed: 
             Format::Audio(_) => None,
         })
         .collect();
-    if !video.is_empty() {
-        video_set(xml, &video, &snapshot.captions, period.from);
+    // Players switch within a set only, and not from one coding to another: a set for each, in the order of their best rungs. Audio is 2.
+    let mut codings: Vec<Coding> = Vec::new();
+    video.iter().map(|(_, f)| f.coding()).for_each(|c| {
+        if !codings.contains(&c) {
+            codings.push(c)
+        }
+    });
+    for (id, coding) in [1, 3, 4].into_iter().zip(codings) {
+        let own: Vec<_> = video.iter().filter(|(_, f)| f.coding() == coding).copied().collect();
+        video_set(xml, id, &own, &snapshot.captions, period.from);
     }
     let alone = !snapshot.tracks.iter().any(|t| matches!(t.format, Format::Video(_)));
     for r in &period.representations {
@@ -265,11 +273,11 @@ fn captions(xml: &mut Writer, services: &Services) {
     }
 }
 
-fn video_set(xml: &mut Writer, rungs: &[(&Representation, &VideoFormat)], services: &Services, start: MediaTime) {
+fn video_set(xml: &mut Writer, id: u32, rungs: &[(&Representation, &VideoFormat)], services: &Services, start: MediaTime) {
     let fastest = rungs.iter().map(|(_, f)| f.fps).max_by_key(|fps| fps.milli());
     // 5.3.7.2: without @sar these count square samples.
-    let sizes: Vec<(u32, u32)> = rungs.iter().map(|(_, f)| h264::displayed(f)).collect();
-    let set = adaptation_set(1, "video")
+    let sizes: Vec<(u32, u32)> = rungs.iter().map(|(_, f)| video::displayed(f)).collect();
+    let set = adaptation_set(id, "video")
         .maybe("maxWidth", sizes.iter().map(|s| s.0).max())
         .maybe("maxHeight", sizes.iter().map(|s| s.1).max())
         .maybe("maxFrameRate", fastest.and_then(frame_rate));

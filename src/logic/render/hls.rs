@@ -7,7 +7,7 @@
 use std::fmt::Write;
 
 use super::{bandwidths, comment};
-use crate::cmaf::h264;
+use crate::cmaf::video;
 use crate::logic::model::{AudioFormat, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Format, Placed, Row, Slot, Snapshot, Track};
@@ -153,7 +153,7 @@ fn variant(
     out.push('"');
     if let Some(video) = video {
         // 4.4.6.2: the size at which to display it.
-        let (width, height) = h264::displayed(video);
+        let (width, height) = video::displayed(video);
         let _ = write!(out, ",RESOLUTION={width}x{height}");
         let milli = video.fps.milli();
         if milli > 0 {

@@ -12,19 +12,20 @@ use super::playlist::{Format, Track};
 /// What a manifest announces as the peak rate of each track alone, bits per second, in the order of `tracks` (rules.md 9).
 ///
 /// A rung: its ceiling and a tenth for boxes and for what an encoder's buffer lets through; rounded up, so that it stays a ceiling.
-/// Audio: its ceiling as it is. Rungs never invert: each announces more than the next lower one, whatever its ceiling says, because
+/// Audio: its ceiling as it is. Rungs of one coding never invert: each announces more than the next lower one, whatever its ceiling says, because
 /// players sort rungs by this number and nothing else.
 pub fn bandwidths(tracks: &[Track]) -> Vec<u64> {
-    let mut next_lower = 0;
+    let mut lower = std::collections::BTreeMap::new();
     let mut rates: Vec<u64> = tracks
         .iter()
         .rev()
-        .map(|track| match track.format {
+        .map(|track| match &track.format {
             Format::Audio(_) => track.max_bitrate.max(1),
-            Format::Video(_) => {
+            Format::Video(video) => {
+                let next_lower = lower.entry(video.coding()).or_insert(0);
                 let own = u64::try_from((u128::from(track.max_bitrate) * 11).div_ceil(10)).unwrap_or(u64::MAX);
-                next_lower = own.max(u64::saturating_add(next_lower, 1));
-                next_lower
+                *next_lower = own.max(u64::saturating_add(*next_lower, 1));
+                *next_lower
             }
         })
         .collect();
@@ -80,6 +81,16 @@ mod tests {
     fn a_rung_announces_its_ceiling_and_a_tenth_rounded_up() {
         let tracks = [track(4_200_001, true), track(1_800_000, true), track(128_000, false)];
         assert_eq!(bandwidths(&tracks), [4_620_002, 1_980_000, 128_000]);
+    }
+
+    #[test]
+    fn rungs_of_two_codings_are_in_no_order() {
+        let mut hevc = track(3_000_000, true);
+        if let Format::Video(video) = &mut hevc.format {
+            video.codec = "hvc1.1.6.L93.B0".into();
+        }
+        let tracks = [hevc, track(7_500_000, true), track(1_800_000, true)];
+        assert_eq!(bandwidths(&tracks), [3_300_000, 8_250_000, 1_980_000]);
     }
 
     #[test]

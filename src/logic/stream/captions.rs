@@ -4,7 +4,7 @@
 //! A picture passes here once, however often a codec process is fed with it again, so a restart doubles nothing.
 
 use crate::cmaf::sei::{self, Triplet};
-use crate::logic::model::VideoUnit;
+use crate::logic::model::{VideoFormat, VideoUnit};
 use crate::logic::services::{Detector, Services};
 use crate::logic::time::MediaTime;
 
@@ -46,7 +46,8 @@ impl Captions {
 impl Stream {
     /// A picture of the source, in decode order.
     pub(super) fn lift_captions(&mut self, unit: &VideoUnit) {
-        let triplets = sei::read(&unit.data);
+        let Some(coding) = self.timeline.video_format().map(VideoFormat::coding) else { return };
+        let triplets = sei::read(coding, &unit.data);
         if triplets.is_empty() {
             return;
         }

@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::{Now, Output, Role, Stream};
 use crate::logic::ladder::{self, Rung, Size};
-use crate::logic::model::VideoFormat;
-use crate::logic::recipe;
+use crate::logic::model::{Coding, VideoFormat};
+use crate::logic::recipe::{self, Decoders, Decoding, OfDevice};
 use crate::logic::time::MediaTime;
 
 /// What a worker's encoders and decoders do not take.
@@ -14,21 +14,27 @@ use crate::logic::time::MediaTime;
 pub struct EncoderLimits {
     /// Smallest picture that is encoded.
     pub smallest: Size,
-    /// Sources are decoded by a GPU; `true`: by the CPU where that has no decoder for them (rules.md 28). `None`: always by the CPU.
-    pub device: Option<bool>,
+    /// What decodes sources (rules.md 28).
+    pub decoding: Decoding,
 }
 
 impl EncoderLimits {
     /// The CPU decodes and encodes everything that has a ladder.
-    pub const SOFTWARE: Self = Self { smallest: Size::ANY, device: None };
+    pub const SOFTWARE: Self = Self::software(Decoders::ALL);
 
-    /// A GPU of NVIDIA's.
-    pub const fn nvidia(allow_cpu_decode: bool) -> Self {
-        Self { smallest: recipe::NVIDIA_SMALLEST, device: Some(allow_cpu_decode) }
+    /// The CPU, with these decoders.
+    pub const fn software(cpu: Decoders) -> Self {
+        Self { smallest: Size::ANY, decoding: Decoding { cpu, device: None } }
+    }
+
+    /// A GPU of NVIDIA's; `allow_cpu_decode`: the CPU decodes what it does not.
+    pub const fn nvidia(cpu: Decoders, decoders: Decoders, allow_cpu_decode: bool) -> Self {
+        let device = Some(OfDevice { decoders, allow_cpu_decode });
+        Self { smallest: recipe::NVIDIA_SMALLEST, decoding: Decoding { cpu, device } }
     }
 
     pub(super) fn undecodable(&self, source: &VideoFormat) -> Option<recipe::Undecodable> {
-        recipe::decoded_by(source, self.device?).err()
+        recipe::decoded_by(source, self.decoding).err()
     }
 }
 
@@ -66,7 +72,13 @@ pub(super) struct Shedding {
 
 impl Stream {
     pub(super) fn plan(&self, format: &VideoFormat, passthrough: bool) -> Vec<Rung> {
-        ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough, self.setup.encoders.smallest)
+        if self.setup.encoders.undecodable(format).is_some() {
+            return Vec::new();
+        }
+        // A source rung of another coding is a choice for some players: beside it the whole ladder is made for all of them.
+        let source = self.tracks.iter().find(|t| t.role == Role::Source).and_then(|t| t.format().coding());
+        let enough = source.unwrap_or(format.coding()) == Coding::H264;
+        ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough && enough, self.setup.encoders.smallest)
     }
 
     /// The codec process is gone; `unable`: because it cannot encode.

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::status::thousandths;
 use super::{Now, Output, Stream};
-use crate::cmaf::h264;
+use crate::cmaf::video;
 use crate::logic::allowance::{self, Allowance, Standing};
 use crate::logic::encoding::Encoding;
 use crate::logic::facts::Tally;
@@ -159,9 +159,9 @@ impl Stream {
         let facts = &self.facts;
         let policy = &self.setup.timeline;
         let video = self.timeline.video_format().map(|f| verdict::Video {
-            picture: h264::picture(&f.avcc),
+            picture: video::picture(f),
             codec: f.codec.clone(),
-            size: h264::displayed(f),
+            size: video::displayed(f),
             nominal_fps: f.fps.milli(),
             fps: facts.video.rate_milli(),
             is_variable: facts.video.is_variable(),
@@ -201,8 +201,8 @@ impl Stream {
     pub(super) fn measured(&self, now: Now) -> Measured {
         let facts = &self.facts;
         let video = self.timeline.video_format().filter(|_| !self.is_slate()).map(|f| {
-            let picture = h264::picture(&f.avcc);
-            let (display_width, display_height) = h264::displayed(f);
+            let picture = video::picture(f);
+            let (display_width, display_height) = video::displayed(f);
             let (w, h) = picture.map_or((1, 1), |p| p.sar);
             MeasuredVideo {
                 codec: f.codec.clone(),

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::tracks::Role;
 use super::{Now, Stream};
 use crate::cmaf::h264;
-use crate::logic::model::VideoFormat;
+use crate::logic::model::{Coding, VideoFormat};
 use crate::logic::packet::Packet;
 use crate::logic::slate::Player;
 
@@ -29,7 +30,10 @@ impl Stream {
 
     /// The publisher is gone. Nothing that was never announced is shown.
     pub(super) fn await_slate(&mut self, now: Now) {
-        if self.setup.slate.is_some() && self.decision.is_some() {
+        // The clip is H.264, and nobody can make it into anything else here.
+        let source = self.tracks.iter().find(|t| t.role == Role::Source).and_then(|t| t.format().coding());
+        let fits = self.setup.timeline.can_encode || source.is_none_or(|c| c == Coding::H264);
+        if self.setup.slate.is_some() && self.decision.is_some() && fits {
             // rules.md 8: 1.5 x target
             let target = self.setup.timeline.target.millis().max(0).unsigned_abs();
             self.pause = Pause::Waiting { until: now.mono + Duration::from_millis(target * 3 / 2) };
@@ -76,7 +80,7 @@ impl Stream {
 
     fn slate_packet(&mut self, packet: Packet, now: Now) {
         match packet {
-            Packet::VideoConfig(avcc) => {
+            Packet::VideoConfig(_, avcc) => {
                 // The clip was tried when it was read, and what the publisher claimed says nothing of it.
                 if let Ok(format) = h264::read_record(&avcc, None) {
                     self.timeline.video_config(format, now.mono);

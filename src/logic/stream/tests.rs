@@ -6,6 +6,7 @@ use proptest::prelude::*;
 
 mod allowed;
 mod captions;
+mod codings;
 mod cues;
 mod paused;
 mod pictures;
@@ -22,6 +23,7 @@ use crate::logic::journal::Journal;
 use crate::logic::ladder::Step;
 use crate::logic::playlist::{Snapshot, Track};
 use crate::logic::publish::Outcome;
+use crate::logic::recipe::Decoders;
 use crate::logic::recording::{self, Measured};
 use crate::logic::state::{self, State};
 use crate::logic::takeover;
@@ -360,7 +362,7 @@ impl World {
     }
 
     fn configs(&mut self) {
-        self.packet(Packet::VideoConfig(Bytes::from_static(RECORD_720P30)));
+        self.packet(Packet::VideoConfig(Coding::H264, Bytes::from_static(RECORD_720P30)));
         self.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
     }
 
@@ -714,7 +716,7 @@ fn another_format_in_mid_stream_is_a_discontinuity_and_loses_nothing() {
     let unit = |t: u8| Bytes::from([&[0, 0, 0, 2, t, 0][..]].concat());
     for n in 125..300u64 {
         if n == 150 {
-            w.packet(Packet::VideoConfig(other.clone().into()));
+            w.packet(Packet::VideoConfig(Coding::H264, other.clone().into()));
         }
         let t = n * 40;
         w.ms = t;
@@ -930,13 +932,13 @@ fn without_a_source_rung_a_stream_whose_encoder_cannot_be_had_is_refused() {
 #[test]
 fn what_the_gpu_does_not_decode_is_refused_by_name() {
     use crate::cmaf::h264::tests::records;
-    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(false), ..setup() });
-    w.packet(Packet::VideoConfig(records::bytes(records::HIGH_10)));
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), false), ..setup() });
+    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
     w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
     w.publish(3, 2000);
     assert!(w.refused.as_ref().unwrap().contains("10-bit"), "{:?}", w.refused);
-    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(true), ..setup() });
-    w.packet(Packet::VideoConfig(records::bytes(records::HIGH_10)));
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), true), ..setup() });
+    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
     w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
     w.publish(3, 2000);
     assert_eq!((w.refused, w.encoder.starts), (None, 1));

@@ -10,7 +10,7 @@ use crate::cmaf::init;
 use crate::cmaf::packager::{self, Kind, Packager};
 use crate::logic::facts::Meter;
 use crate::logic::ladder::Rung;
-use crate::logic::model::{ObjectKey, TrackName, VideoFormat};
+use crate::logic::model::{Coding, ObjectKey, TrackName, VideoFormat};
 use crate::logic::playlist::{Format, Init, Placed, Track};
 use crate::logic::sound::BITS_PER_SECOND;
 use crate::logic::state::Announced;
@@ -114,9 +114,10 @@ impl Stream {
         let rungs: Vec<Rung> = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
         let mut tracks = Vec::new();
         if let (Some(video), true) = (&decision.video, decision.passthrough) {
-            // rules.md 9
+            // rules.md 9. Of another coding than the rungs' it is in no order with them, and what was measured says most.
             let next = rungs.first().map_or(0, |r| u64::from(r.max_kbps) * 1000);
-            let ceiling = self.metadata.video_bitrate.unwrap_or(0).max(decision.bitrate).max(next * 12 / 10);
+            let least = if video.coding() == Coding::H264 { next } else { decision.bitrate };
+            let ceiling = self.metadata.video_bitrate.unwrap_or(0).max(decision.bitrate).max(least * 12 / 10);
             if let Ok(name) = "src".parse() {
                 tracks.push(TrackState::new(name, Role::Source, Format::Video(video.clone()), ceiling));
             }
@@ -191,7 +192,11 @@ impl Stream {
             // Behind another writer, whatever was announced has no init segment of this writer yet.
             let fresh = track.inits.is_empty().then(|| track.expected.clone());
             let changed = match track.role {
-                Role::Source => cut.video.clone().map(Format::Video).or(fresh),
+                // A source of another coding has no segments here: nothing of it is announced.
+                Role::Source => {
+                    let own = |f: &VideoFormat| Some(f.coding()) == track.format().coding();
+                    cut.video.clone().filter(own).map(Format::Video).or(fresh)
+                }
                 Role::Audio => audio.clone().map(Format::Audio).or(fresh),
                 Role::Rung(_) | Role::NotProduced => track.pending.take(),
             };

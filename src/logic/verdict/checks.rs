@@ -3,8 +3,9 @@
 use std::time::Duration;
 
 use super::{Code, Finding, Milli, Observed, Severity, Video};
-use crate::cmaf::h264::Chroma;
+use crate::cmaf::video::Chroma;
 use crate::logic::allowance::{self, Standing};
+use crate::logic::model::Coding;
 use crate::logic::obstacle::{MAX_GOP, MAX_LEVEL, Obstacle};
 use crate::logic::pace;
 use crate::logic::time::MediaTime;
@@ -32,6 +33,7 @@ const DECLARED_PERCENT: u64 = 50;
 
 const KEYFRAMES: &str = "Settings > Output > Streaming > Keyframe Interval: 2 s";
 const BITRATE: &str = "Settings > Output > Streaming > Bitrate";
+const CODEC: &str = "Settings > Output > Streaming > Video Encoder: one of H.264";
 const PROFILE: &str = "Settings > Output > Streaming > Profile: high";
 const COLOUR: &str = "Settings > Advanced > Video > Color Format: NV12";
 const OUTPUT_SIZE: &str = "Settings > Video > Output (Scaled) Resolution";
@@ -177,9 +179,21 @@ fn format(o: &Observed, video: &Video) -> Vec<Finding> {
         let text = format!("{} video is not played by browsers: set NV12 in OBS; {}", picture.chroma.as_str(), instead(o));
         out.push(finding(Code::Chroma, unplayable, text).set(COLOUR));
     }
+    if picture.coding != Coding::H264 {
+        let name = format!("{} {}", picture.coding.as_str(), picture.profile_name().unwrap_or("of an unknown profile"));
+        if o.decided && o.passthrough {
+            out.push(finding(Code::NotPlayableProfile, Severity::Ok, format!("{name}, passed through beside H.264")));
+        } else {
+            let text = format!("{name} is not played by every browser: H.264 is; {}", instead(o));
+            let severity = if o.can_encode { Severity::Notice } else { Severity::Bad };
+            out.push(finding(Code::NotPlayableProfile, severity, text).set(CODEC));
+        }
+    }
     let level = format!("{}.{}", picture.level / 10, picture.level % 10);
     let name = format!("H.264 {} {level}", picture.profile_name().unwrap_or("of an unknown profile"));
-    if picture.level > MAX_LEVEL {
+    if picture.coding != Coding::H264 {
+        // Said.
+    } else if picture.level > MAX_LEVEL {
         // Many play it, so it passes where nobody encodes.
         let text = format!("{name} is not played everywhere: send fewer pixels or frames, up to level 4.2; {}", instead(o));
         let found = finding(Code::NotPlayableProfile, Severity::Warning, text).set(OUTPUT_SIZE);

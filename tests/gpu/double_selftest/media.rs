@@ -12,7 +12,9 @@ fn all_elements_of_an_a10g_are_registered() {
     let double = Double::start();
     let done = tools::run(double.command("gst-inspect-1.0").arg("nvcodec"));
     let said = String::from_utf8_lossy(&done.stdout);
-    for element in ["nvh264enc", "nvh264dec", "cudaupload", "cudadownload", "cudaconvertscale", "cudascale", "cudaconvert"] {
+    for element in
+        ["nvh264enc", "nvh264dec", "nvh265dec", "cudaupload", "cudadownload", "cudaconvertscale", "cudascale", "cudaconvert"]
+    {
         assert!(said.contains(&format!("  {element}: ")), "{element}: {said}");
     }
     assert!(double.state().is_clean(), "{:?}", double.state());
@@ -99,6 +101,41 @@ fn decoded_pictures_are_libavcodecs_to_the_bit() {
         );
         let decoded = fs::read(&raw).unwrap();
         assert_eq!(wanted.len(), 60 * 640 * 356 * 3 / 2, "{kind}");
+        assert!(decoded == wanted, "{kind}: {} bytes of {}", decoded.len(), wanted.len());
+    }
+}
+
+/// Likewise of HEVC, each with what a decoder that gets slices only could get wrong.
+const HEVC_KINDS: [(&str, &str, &str); 5] = [
+    ("plain", "yuv420p", "bframes=2"),
+    ("pyramid", "yuv420p", "bframes=4:b-pyramid=1:ref=4:weightb=1"),
+    ("slices and scaling lists", "yuv420p", "slices=3:scaling-list=default:amp=1:rect=1"),
+    ("open GOP", "yuv420p", "open-gop=1:bframes=3:tskip=1:sao=1:cutree=1"),
+    ("10 bit", "yuv420p10le", "bframes=3:aq-mode=2"),
+];
+
+#[test]
+fn decoded_hevc_pictures_are_libavcodecs_to_the_bit() {
+    let _machine = beside_others();
+    let double = Double::start();
+    let (stream, raw) = (double.folder().join("in.h265"), double.folder().join("out.yuv"));
+    for (kind, pixels, options) in HEVC_KINDS {
+        let source = "-f lavfi -i testsrc2=size=640x356:rate=30:duration=2 -c:v libx265 -preset fast -g 40 -pix_fmt";
+        let parameters = format!("log-level=error:{options}");
+        let output = [pixels, "-x265-params", &parameters, tools::text(&stream)];
+        tools::ffmpeg(source.split(' ').chain(output));
+        let (format, element) = if pixels == "yuv420p" { ("nv12", "NV12") } else { ("p010le", "P010_10LE") };
+        let wanted = tools::ffmpeg(["-i", tools::text(&stream), "-f", "rawvideo", "-pix_fmt", format, "-"]);
+        run_well(
+            &double,
+            &format!(
+                "filesrc location={} ! h265parse ! nvh265dec ! video/x-raw,format={element} ! filesink location={}",
+                tools::text(&stream),
+                tools::text(&raw)
+            ),
+        );
+        let decoded = fs::read(&raw).unwrap();
+        assert_eq!(wanted.len(), 60 * 640 * 356 * 3 / 2 * if format == "nv12" { 1 } else { 2 }, "{kind}");
         assert!(decoded == wanted, "{kind}: {} bytes of {}", decoded.len(), wanted.len());
     }
 }

@@ -3,7 +3,13 @@
 use std::process::{Command, Stdio};
 
 use bytes::Bytes;
-use weir::logic::model::{FrameRate, VideoFormat};
+use weir::cmaf::video;
+use weir::logic::model::{Coding, FrameRate, VideoFormat};
+
+use crate::harness::{
+    self,
+    enhanced::{self, Enhanced},
+};
 
 /// One access unit; times in 1/90000 s on the millisecond grid of FLV.
 #[derive(Debug, Clone)]
@@ -71,6 +77,15 @@ impl Clip {
         }
         assert!(!clip.format.avcc.is_empty() && !clip.units.is_empty());
         clip
+    }
+
+    /// The same by x265 or libaom; `extra` goes to ffmpeg before the output.
+    pub fn coded(coding: Coding, width: u32, height: u32, fps: u32, seconds: u32, extra: &'static str) -> Self {
+        let clip = harness::clip::Clip { width, height, fps, seconds, gop: 1000, more: extra, ..harness::clip::SMALL };
+        let made = Enhanced::of(&clip, coding);
+        let format = video::read_record(coding, &made.record.into(), Some(FrameRate::whole(fps))).unwrap();
+        let unit = |u: enhanced::Unit| Unit { pts: u.pts * 90, dts: u.dts * 90, idr: u.key, data: u.data.into() };
+        Self { format, units: made.units.into_iter().map(unit).collect() }
     }
 
     /// Presentation times in order.

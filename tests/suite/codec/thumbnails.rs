@@ -2,7 +2,7 @@
 //! The GPU's tests run these too, by the other release of GStreamer.
 
 use std::time::Duration;
-use weir::cmaf::h264::displayed;
+use weir::cmaf::video::displayed;
 use weir::link::wire::Plan;
 use weir::logic::ladder::Source;
 use weir::logic::thumbnail::{Settings, Thumbnail};

@@ -4,7 +4,10 @@ use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use weir::logic::model::Coding;
+
 use crate::harness::clip::{Clip, SMALL};
+use crate::harness::enhanced::{Enhanced, Pusher};
 use crate::harness::manifest::{self, Media};
 use crate::harness::publisher::Publisher;
 use crate::harness::track::Track;
@@ -42,6 +45,84 @@ fn play_out(clip: &Clip) -> (Seen, Vec<Track>) {
         }
     }
     (seen, tracks)
+}
+
+/// The whole clip coded otherwise than as H.264, pushed by Enhanced RTMP.
+fn play_enhanced(clip: &Clip, coding: Coding) {
+    let messages = Enhanced::of_clip(clip, coding);
+    let _machine = beside_others();
+    let worker = worker(&[]);
+    let watch = Watch::start(&worker, "anna");
+    let pusher = Pusher::start(messages, &worker, "anna");
+    let findings = until("the advice", || {
+        let status = worker.stream("anna")?;
+        let findings = status["health"]["findings"].as_array()?.clone();
+        (status["state"] == "live" && status["passthrough"] == false).then_some(findings)
+    });
+    pusher.finish();
+    let seen = watch.finish();
+    stop(worker);
+    let advice = findings.iter().find(|c| c["code"] == "not_playable_profile").unwrap();
+    assert!(advice["text"].as_str().unwrap().starts_with(coding.as_str()), "{advice}");
+    assert_eq!(seen.rungs(), ["top", "240p"], "{coding:?}: the source's size is encoded too");
+    let audio = Track::of(&seen, "audio");
+    let cuts: Vec<i64> = (0..i64::from(clip.seconds) / 2).map(|n| n * 180_000).collect();
+    for name in seen.rungs() {
+        let rung = Track::of(&seen, name);
+        rung.check();
+        assert_eq!(rung.init.kind, "avc1", "{name}");
+        assert_eq!(rung.starts(), cuts, "{coding:?}, {name}: each begins with a picture at the cut");
+        assert_eq!(rung.times().len(), clip.frames(), "{coding:?}, {name}: every picture once, and all decode");
+        assert!(decode::audio_offset(clip, &rung, &audio) < 40_000, "{coding:?}, {name}");
+    }
+    assert!(seen.tracks.values().all(|t| t.gaps().is_empty() && t.segments.iter().all(|s| !s.discontinuity)));
+}
+
+#[test]
+fn hevc_becomes_a_ladder_of_h264() {
+    play_enhanced(&SMALL, Coding::Hevc);
+}
+
+#[test]
+fn av1_becomes_a_ladder_of_h264() {
+    play_enhanced(&SMALL, Coding::Av1);
+}
+
+/// The source as it came is a choice of its own, beside a ladder of H.264 from its size down.
+fn pass_through(clip: &Clip, coding: Coding, kind: &str) {
+    let messages = Enhanced::of_clip(clip, coding);
+    let _machine = beside_others();
+    let worker = worker(&["--set", r#"passthrough_codecs=["h264", "hevc", "av1"]"#]);
+    let watch = Watch::start(&worker, "anna");
+    Pusher::start(messages, &worker, "anna").finish();
+    let seen = watch.finish();
+    stop(worker);
+    assert_eq!(seen.rungs(), ["src", "top", "240p"]);
+    let audio = Track::of(&seen, "audio");
+    let rungs: Vec<Track> = seen.rungs().iter().map(|name| Track::of(&seen, name)).collect();
+    for rung in &rungs {
+        rung.check();
+        assert_eq!(rung.init.kind, if rung.name == "src" { kind } else { "avc1" });
+        assert_eq!(rung.starts(), rungs[0].starts(), "{}", rung.name);
+        assert_eq!(rung.times(), rungs[0].times(), "{}: every picture, at the source's time", rung.name);
+        assert!(decode::audio_offset(clip, rung, &audio) < 40_000, "{}", rung.name);
+    }
+    assert_eq!(rungs[0].times().len(), clip.frames());
+    let codecs = |at: usize| seen.variants[at].attributes["CODECS"].as_str();
+    assert!(codecs(0).starts_with(kind) && codecs(1).starts_with("avc1"), "{:?}", seen.variants);
+    let sets = &seen.mpd.as_ref().unwrap().periods[0].sets;
+    let kinds: Vec<Vec<&str>> = sets.iter().map(|set| set.iter().map(|codec| &codec[..4]).collect()).collect();
+    assert_eq!(kinds, [&[kind][..], &["avc1", "avc1"], &["mp4a"]], "a set for each coding, and audio");
+}
+
+#[test]
+fn hevc_is_passed_through_as_a_choice_of_its_own() {
+    pass_through(&SMALL, Coding::Hevc, "hvc1");
+}
+
+#[test]
+fn av1_is_passed_through_as_a_choice_of_its_own() {
+    pass_through(&SMALL, Coding::Av1, "av01");
 }
 
 fn named<'a>(tracks: &'a [Track], name: &str) -> &'a Track {

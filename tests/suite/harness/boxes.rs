@@ -48,11 +48,11 @@ fn brands(data: &[u8], range: Range<usize>) -> Vec<String> {
 pub struct Init {
     pub brands: Vec<String>,
     pub timescale: u32,
-    /// `avc1`, `mp4a`.
+    /// `avc1`, `hvc1`, `av01`, `mp4a`.
     pub kind: String,
-    /// Picture size of `avc1`.
+    /// Picture size of video.
     pub size: (u32, u32),
-    /// The contents of `avcC`, or of `esds`.
+    /// The contents of `avcC`, `hvcC`, `av1C`, or of `esds`.
     pub configuration: Vec<u8>,
     pub edit_list: bool,
     /// Duration, size and flags of `trex`.
@@ -72,13 +72,15 @@ impl Init {
         let entries = boxes(data, stsd.start + 8..stsd.end);
         assert_eq!(entries.len(), 1, "sample descriptions");
         let (kind, entry) = entries[0].clone();
-        let (video, fixed) = match &kind {
-            b"avc1" => (true, 78),
-            b"mp4a" => (false, 28),
+        let (video, fixed, record) = match &kind {
+            b"avc1" => (true, 78, b"avcC"),
+            b"hvc1" => (true, 78, b"hvcC"),
+            b"av01" => (true, 78, b"av1C"),
+            b"mp4a" => (false, 28, b"esds"),
             other => panic!("sample entry {}", String::from_utf8_lossy(other)),
         };
         let inside = boxes(data, entry.start + fixed..entry.end);
-        let configuration = data[one(&inside, if video { b"avcC" } else { b"esds" })].to_vec();
+        let configuration = data[one(&inside, record)].to_vec();
         let size = |at: usize| if video { number(data, entry.start + at, 2) as u32 } else { 0 };
         let trex = one(&boxes(data, one(&moov, b"mvex")), b"trex").start;
         Self {

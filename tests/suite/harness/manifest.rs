@@ -160,6 +160,8 @@ pub struct Representation {
 /// One Period.
 #[derive(Debug, Clone)]
 pub struct Period {
+    /// CODECS of the representations of each AdaptationSet.
+    pub sets: Vec<Vec<String>>,
     pub start: std::time::Duration,
     pub duration: Option<std::time::Duration>,
     pub representations: Vec<Representation>,
@@ -179,6 +181,7 @@ impl Mpd {
         let period = |p: &dash_mpd_core::Period| Period {
             start: p.start.expect("Period@start"),
             duration: p.duration,
+            sets: p.adaptations.iter().map(|a| a.representations.iter().filter_map(|r| r.codecs.clone()).collect()).collect(),
             representations: p.adaptations.iter().flat_map(|a| &a.representations).map(|r| representation(path, r)).collect(),
         };
         Self {

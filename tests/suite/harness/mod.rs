@@ -7,6 +7,7 @@ pub mod boxes;
 pub mod captions;
 pub mod clip;
 pub mod decode;
+pub mod enhanced;
 pub mod fault_proxy;
 pub mod flv;
 pub mod manifest;

@@ -3,6 +3,7 @@
 use bytes::Bytes;
 use weir::ingest::rtmp::{Cause, Limits};
 use weir::ingest::{Cue, Metadata, Packet};
+use weir::logic::model::Coding;
 
 use super::{Bench, Track, all, guarded, tracks};
 use crate::raw_rtmp::{
@@ -202,7 +203,7 @@ fn each_kind_of_message_becomes_its_packet() {
             [
                 Packet::Metadata(metadata),
                 Packet::Cue(Cue { time: 0, name: "onTextData", text: "\"x\"".into() }),
-                Packet::VideoConfig(Bytes::from_static(&VIDEO_CONFIG[5..])),
+                Packet::VideoConfig(Coding::H264, Bytes::from_static(&VIDEO_CONFIG[5..])),
                 Packet::AudioConfig(Bytes::from_static(&AUDIO_CONFIG[2..])),
                 Packet::Video { time: 40, composition: -40, key: false, data: Bytes::from_static(b"nal") },
                 Packet::Video { time: 41, composition: 0, key: true, data: Bytes::from_static(b"key") },

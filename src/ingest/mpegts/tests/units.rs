@@ -5,6 +5,7 @@ use h264_reader::nal::{Nal, RefNal};
 
 use super::mux::{BOTH, DELIMITER, PPS, SPS, adts, annexb, picture, slice};
 use super::*;
+use crate::logic::model::Coding;
 
 /// What `picture(number, idr)` at `dts` should come out as, without delimiter and sets.
 fn expected(number: u8, idr: bool, dts: u32, composition: i32) -> Picture {
@@ -41,7 +42,7 @@ fn the_record_is_the_one_that_rtmp_would_have_brought() {
     let mut mux = Mux::of(BOTH);
     mux.video(Some((0, 0)), &picture(0, true));
     let (out, ..) = demuxed(&mux.bytes, 1316);
-    let Some(Packet::VideoConfig(record)) = out.get(1) else { panic!("{out:?}") };
+    let Some(Packet::VideoConfig(Coding::H264, record)) = out.get(1) else { panic!("{out:?}") };
     let format = crate::cmaf::h264::read_record(record, None).unwrap();
     assert_eq!((format.width, format.height, format.codec.as_str()), (1280, 720, "avc1.64001f"));
 }
@@ -133,7 +134,7 @@ fn other_sets_in_mid_stream_are_a_new_configuration() {
     mux.video(Some((6000, 6000)), &annexb(&[DELIMITER, SPS, other, &slice(2, true)]));
     let (out, ..) = demuxed(&mux.bytes, 1316);
     let records: Vec<usize> =
-        out.iter().enumerate().filter(|(_, p)| matches!(p, Packet::VideoConfig(_))).map(|(n, _)| n).collect();
+        out.iter().enumerate().filter(|(_, p)| matches!(p, Packet::VideoConfig(..))).map(|(n, _)| n).collect();
     assert_eq!(records, [1, 3], "{out:?}");
     assert_eq!(pictures(&out)[2].3, [slice(2, true)]);
 }

@@ -29,7 +29,7 @@ fn pictures(segment: &[u8]) -> Vec<(i64, Vec<Triplet>)> {
     let mut out = Vec::new();
     for entry in traf.trun[0].samples.iter() {
         let (sample, behind) = data.split_at(entry.size.unwrap() as usize);
-        out.push((dts + entry.cts.unwrap(), sei::read(sample)));
+        out.push((dts + entry.cts.unwrap(), sei::read(Coding::H264, sample)));
         data = behind;
         dts += i64::from(entry.duration.unwrap());
     }

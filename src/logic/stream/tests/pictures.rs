@@ -43,7 +43,7 @@ impl World {
         }
     }
 
-    fn index(&self) -> &str {
+    pub(super) fn index(&self) -> &str {
         &self.manifests[&ObjectKey::parse("live/local/demo/index.m3u8").unwrap()]
     }
 }
@@ -60,7 +60,7 @@ fn segments(playlist: &str) -> Vec<&str> {
 #[test]
 fn a_10_bit_source_is_encoded_from_its_first_picture_on() {
     let mut w = World::new(long_window());
-    w.packet(Packet::VideoConfig(bytes(records::HIGH_10)));
+    w.packet(Packet::VideoConfig(Coding::H264, bytes(records::HIGH_10)));
     w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
     w.film(0, 9, &[]);
     assert_eq!(w.encoder.starts, 1, "the plan is right at once");
@@ -74,9 +74,9 @@ fn a_source_that_turns_10_bit_is_stood_in_for_and_comes_back() {
     let mut w = World::new(long_window());
     w.configs();
     w.film(0, 6, &[]);
-    w.packet(Packet::VideoConfig(bytes(records::HIGH_10)));
+    w.packet(Packet::VideoConfig(Coding::H264, bytes(records::HIGH_10)));
     w.film(6, 12, &[]);
-    w.packet(Packet::VideoConfig(Bytes::from_static(RECORD_720P30)));
+    w.packet(Packet::VideoConfig(Coding::H264, Bytes::from_static(RECORD_720P30)));
     w.film(12, 17, &[]);
     w.wait(1);
     // 640x360 is smaller than the set's rungs: the lowest shows it at its own size.
@@ -92,7 +92,7 @@ fn a_smaller_source_stands_in_for_rungs_that_are_larger_than_it() {
     let mut w = World::new(long_window());
     w.configs();
     w.film(0, 6, &[]);
-    w.packet(Packet::VideoConfig(bytes(records::BASELINE)));
+    w.packet(Packet::VideoConfig(Coding::H264, bytes(records::BASELINE)));
     w.film(6, 11, &[]);
     w.wait(1);
     w.assert_whole(&TRACKS, &[3]);
@@ -122,7 +122,7 @@ fn parameter_sets_in_the_pictures_alone_are_a_new_format_once() {
 fn what_nobody_can_show_is_refused_by_name() {
     let policy = timeline::Policy { can_encode: false, ..timeline::Policy::default() };
     let mut w = World::new(Setup { timeline: policy, ..setup() });
-    w.packet(Packet::VideoConfig(bytes(records::INTERLACED)));
+    w.packet(Packet::VideoConfig(Coding::H264, bytes(records::INTERLACED)));
     w.film(0, 1, &[]);
     let reason = w.refused.unwrap();
     assert!(reason.contains("interlaced") && reason.contains("does not encode"), "{reason}");
@@ -131,7 +131,7 @@ fn what_nobody_can_show_is_refused_by_name() {
 #[test]
 fn samples_that_are_not_square_pass_with_their_shape_and_rungs_have_square_ones() {
     let mut w = World::new(long_window());
-    w.packet(Packet::VideoConfig(bytes(records::WIDE_576)));
+    w.packet(Packet::VideoConfig(Coding::H264, bytes(records::WIDE_576)));
     w.film(0, 7, &[]);
     let source = w.index().lines().find(|l| l.contains("STABLE-VARIANT-ID=\"src\"")).unwrap();
     assert!(source.contains("RESOLUTION=1024x576"), "{source}");

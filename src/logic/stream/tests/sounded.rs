@@ -59,7 +59,7 @@ impl World {
     }
 
     fn sources(&mut self, asc: &'static [u8]) {
-        self.packet(Packet::VideoConfig(Bytes::from_static(RECORD_720P30)));
+        self.packet(Packet::VideoConfig(Coding::H264, Bytes::from_static(RECORD_720P30)));
         self.packet(Packet::AudioConfig(Bytes::from_static(asc)));
     }
 

@@ -46,7 +46,7 @@ impl Source {
     fn video_config(&self) -> Option<Packet> {
         let mut record = RECORDS[self.record?].to_vec();
         record[3] = if self.level { 0x33 } else { record[3] };
-        Some(Packet::VideoConfig(record.into()))
+        Some(Packet::VideoConfig(Coding::H264, record.into()))
     }
 
     fn audio_config(&self) -> Option<Packet> {

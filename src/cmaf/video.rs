@@ -1,0 +1,195 @@
+//! What is known of a picture's coding whichever it is: H.264, HEVC or AV1. The three modules beside this one read the bits; here a format's coding decides
+//! which of them is asked. Pure and bounded.
+
+use bytes::Bytes;
+
+use super::{av1, h264, h265};
+use crate::logic::model::{Coding, FrameRate, VideoFormat};
+
+/// Why a decoder configuration record or an access unit cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum VideoError {
+    /// Of H.264.
+    #[error(transparent)]
+    H264(#[from] h264::H264Error),
+    /// Of HEVC.
+    #[error(transparent)]
+    Hevc(#[from] h265::HevcError),
+    /// Of AV1.
+    #[error(transparent)]
+    Av1(#[from] av1::Av1Error),
+}
+
+/// Colour samples against luma samples (ITU-T H.264, table 6-1).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Chroma {
+    /// 4:0:0, grey.
+    None,
+    /// 4:2:0, what browsers decode.
+    Quarter,
+    /// 4:2:2.
+    Half,
+    /// 4:4:4, or a number that the specification does not have.
+    Full,
+}
+
+impl Chroma {
+    /// `4:2:0`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::None => "4:0:0",
+            Self::Quarter => "4:2:0",
+            Self::Half => "4:2:2",
+            Self::Full => "4:4:4",
+        }
+    }
+}
+
+/// What decides whether a source can be passed through and where it can be decoded, and how it is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Picture {
+    /// How it is coded.
+    pub coding: Coding,
+    /// H.264's profile_idc (66 Baseline, 77 Main, 100 High, 110 High 10, 122 High 4:2:2), HEVC's general_profile_idc (1 Main, 2 Main 10), AV1's seq_profile
+    /// (0 Main).
+    pub profile: u8,
+    /// The level in tenths: 41 is level 4.1.
+    pub level: u8,
+    /// Sample aspect ratio, width to height; 1:1 where none is told or none can be meant.
+    pub sar: (u32, u32),
+    /// Colour samples.
+    pub chroma: Chroma,
+    /// Bits of a sample, luma or chroma, whichever has more: 8 to 16.
+    pub depth: u8,
+    /// Fields may occur.
+    pub interlaced: bool,
+}
+
+impl Picture {
+    /// The profile's name, `High`; `None` for one that no live encoder makes.
+    pub const fn profile_name(&self) -> Option<&'static str> {
+        Some(match (self.coding, self.profile) {
+            (Coding::H264, 66) => "Baseline",
+            (Coding::H264, 77) | (Coding::Hevc, 1) | (Coding::Av1, 0) => "Main",
+            (Coding::H264, 88) => "Extended",
+            (Coding::H264, 100) | (Coding::Av1, 1) => "High",
+            (Coding::H264, 110) => "High 10",
+            (Coding::H264, 122) => "High 4:2:2",
+            (Coding::H264, 244) => "High 4:4:4",
+            (Coding::Hevc, 2) => "Main 10",
+            (Coding::Hevc, 4) => "Format Range Extensions",
+            (Coding::Av1, 2) => "Professional",
+            _ => return None,
+        })
+    }
+
+    /// Samples are as wide as they are high.
+    pub const fn is_square(&self) -> bool {
+        self.sar.0 == self.sar.1
+    }
+}
+
+/// Samples more than so many times as wide as high, or as high as wide, are a mistake of the encoder's: the largest ratio of table E-1 is 160:99.
+const MAX_STRETCH: u32 = 4;
+
+/// The sample aspect ratio that can be meant.
+pub(super) fn meant(told: Option<(u32, u32)>) -> (u32, u32) {
+    let possible = |&(w, h): &(u32, u32)| w > 0 && h > 0 && w / h <= MAX_STRETCH && h / w <= MAX_STRETCH;
+    told.filter(possible).unwrap_or((1, 1))
+}
+
+/// `units` of a clock with `hz` ticks a second between two pictures, if that is 1 to 240 pictures a second.
+pub(super) fn rate(hz: u64, units: u64) -> Option<FrameRate> {
+    if units == 0 || hz / units < 1 || hz / units > 240 {
+        return None;
+    }
+    let divisor = gcd(hz, units);
+    Some(FrameRate { num: u32::try_from(hz / divisor).ok()?, den: u32::try_from(units / divisor).ok()? })
+}
+
+fn gcd(a: u64, b: u64) -> u64 {
+    if b == 0 { a.max(1) } else { gcd(b, a % b) }
+}
+
+/// What was seen in an access unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Scan {
+    /// Decoding can begin here and nothing behind it refers back over it: an IDR picture of H.264 or HEVC, a shown key frame of AV1.
+    pub idr: bool,
+    /// All its slices are I or SI (H.264).
+    pub intra: bool,
+    /// A decoder may begin here, but what refers back over it is broken: a recovery point SEI (H.264, D.2.8; HEVC, D.3.8), HEVC's CRA and BLA pictures.
+    pub recovery_point: bool,
+    /// It brings parameter sets, or AV1's sequence header.
+    pub parameter_sets: bool,
+    /// It is decoded behind a key picture and shown before it (HEVC's RADL and RASL pictures).
+    pub leading: bool,
+}
+
+impl Scan {
+    /// A GOP begins here without an IDR: open GOP, or intra refresh. `claimed`: the publisher calls it a key frame.
+    pub fn begins_open_gop(&self, claimed: bool) -> bool {
+        !self.idr && (self.recovery_point || (self.intra && claimed))
+    }
+}
+
+/// Reads a decoder configuration record. `fallback_fps` is used where it has no timing information.
+///
+/// # Errors
+/// [`VideoError`] for one that cannot be read, or of a kind that nobody here takes.
+pub fn read_record(coding: Coding, record: &Bytes, fallback_fps: Option<FrameRate>) -> Result<VideoFormat, VideoError> {
+    Ok(match coding {
+        Coding::H264 => h264::read_record(record, fallback_fps)?,
+        Coding::Hevc => h265::read_record(record, fallback_fps)?,
+        Coding::Av1 => av1::read_record(record, fallback_fps)?,
+    })
+}
+
+/// What an access unit (of AV1: a temporal unit) is.
+///
+/// # Errors
+/// [`VideoError`] when its lengths do not add up.
+pub fn scan(coding: Coding, data: &[u8]) -> Result<Scan, VideoError> {
+    Ok(match coding {
+        Coding::H264 => h264::scan(data)?,
+        Coding::Hevc => h265::scan(data)?,
+        Coding::Av1 => av1::scan(data)?,
+    })
+}
+
+/// An access unit as a sample of its own coding's sample entry: without what the entry says itself, HEVC's parameter sets, and without AV1's temporal delimiters.
+pub fn sample(coding: Coding, data: Bytes) -> Bytes {
+    match coding {
+        Coding::H264 => data,
+        Coding::Hevc => h265::without_sets(&data),
+        Coding::Av1 => av1::without_delimiters(&data),
+    }
+}
+
+/// The record that is in force behind an access unit, when its parameter sets are others than the format's; `None` when they say nothing new.
+///
+/// # Errors
+/// [`VideoError`] when they cannot be read.
+pub fn renewed(format: &VideoFormat, data: &[u8]) -> Result<Option<Bytes>, VideoError> {
+    Ok(match format.coding() {
+        Coding::H264 => h264::renewed(&format.avcc, data)?,
+        Coding::Hevc => h265::renewed(&format.avcc, data)?,
+        Coding::Av1 => av1::renewed(&format.avcc, data)?,
+    })
+}
+
+/// What a format's record says of the pictures beside their size; `None` where there is none that can be read.
+pub fn picture(format: &VideoFormat) -> Option<Picture> {
+    match format.coding() {
+        Coding::H264 => h264::picture(&format.avcc),
+        Coding::Hevc => h265::picture(&format.avcc),
+        Coding::Av1 => av1::picture(&format.avcc),
+    }
+}
+
+/// The size at which the picture is shown, in square samples: the height as it is, the width by the sample aspect ratio, to the nearest whole sample.
+pub fn displayed(format: &VideoFormat) -> (u32, u32) {
+    let (w, h) = picture(format).map_or((1, 1), |p| p.sar);
+    let width = (u64::from(format.width) * u64::from(w) + u64::from(h) / 2) / u64::from(h);
+    (u32::try_from(width).unwrap_or(u32::MAX).max(1), format.height)
+}
