@@ -3,6 +3,7 @@
 mod boundaries;
 #[cfg(feature = "gst")]
 mod bucket;
+#[cfg(feature = "gst")]
 mod codec;
 mod credentials;
 mod docs;
