@@ -22,7 +22,7 @@ use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::Encoder;
 use weir::logic::ladder::Ladder;
-use weir::logic::model::{Coding, KeyId, Replicate};
+use weir::logic::model::{KeyId, Replicate};
 use weir::logic::placement;
 use weir::logic::slate::Clip;
 use weir::push;
@@ -317,22 +317,6 @@ async fn watch_replication(config: &Config, location: &Location, clock: Clock) -
     Some(replication)
 }
 
-/// What encoders that ask are told of video: what is decoded here, and what viewers can have as it came.
-fn announced(config: &Config, encoder: &EncoderReport) -> rtmp::Codecs {
-    let cpu = encoder.name == "software" || (encoder.name == "nvidia" && config.nvidia.allow_cpu_decode);
-    let device = encoder.name == "nvidia";
-    let taken = |(coding, name): (Coding, &'static str)| {
-        let decoded = (cpu && encoder.cpu_decoders.has(coding)) || (device && encoder.device_decoders.has(coding));
-        match (decoded, config.passthrough_codecs.contains(&coding)) {
-            (_, true) => Some((name, rtmp::Codecs::FULL)),
-            (true, false) => Some((name, rtmp::Codecs::DECODED)),
-            (false, false) => None,
-        }
-    };
-    let all = [(Coding::H264, "avc1"), (Coding::Hevc, "hvc1"), (Coding::Av1, "av01")];
-    rtmp::Codecs { video: all.into_iter().filter_map(taken).collect(), ..rtmp::Codecs::default() }
-}
-
 async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
 }
@@ -398,7 +382,19 @@ async fn serve(
     let (requests, inbox) = mpsc::channel(REQUESTS);
     let server =
         rtmp::Server::new(config.limits.clone(), requests, shutdown.clone()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
-    let server = Arc::new(server.announcing(announced(&config, &encoder)));
+    let codec = match encoder.name {
+        "nvidia" => Encoder::Nvidia {
+            class: config.nvidia.class.fixed().unwrap_or_default(),
+            allow_cpu_decode: config.nvidia.allow_cpu_decode,
+        },
+        _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
+    };
+    let decoding = codec.limits(encoder.cpu_decoders, encoder.device_decoders).decoding;
+    let announced = rtmp::Codecs::of(
+        |coding| codecs.is_some() && decoding.has(coding),
+        |coding| config.passthrough_codecs.contains(&coding),
+    );
+    let server = Arc::new(server.announcing(announced));
     let context = Context {
         clock,
         spool: spool.clone(),
@@ -407,13 +403,7 @@ async fn serve(
         janitor: Janitor::start(Arc::clone(&store)),
         store,
         codecs,
-        encoder: match encoder.name {
-            "nvidia" => Encoder::Nvidia {
-                class: config.nvidia.class.fixed().unwrap_or_default(),
-                allow_cpu_decode: config.nvidia.allow_cpu_decode,
-            },
-            _ => Encoder::Software { preset: config.software.preset.clone(), threads: config.software.threads },
-        },
+        encoder: codec,
         decoder_threads: config.software.decoder_threads,
     };
     // Before anybody can see that the worker is ready: from here on a signal means an orderly end.

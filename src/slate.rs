@@ -68,7 +68,7 @@ pub fn packets(file: &Bytes) -> Result<Vec<Packet>, Error> {
     let (true, Some(header)) = (file.starts_with(b"FLV\x01"), header) else { return Err(Error::Flv("is no FLV file")) };
     // Behind the header, and behind each tag, stands the size of the tag before.
     let mut at = usize::try_from(u32::from_be_bytes(header)).unwrap_or(usize::MAX).saturating_add(4);
-    let mut packets = Vec::new();
+    let (mut packets, mut pictures) = (Vec::new(), flv::Pictures::default());
     while let Some(tag) = at.checked_add(TAG).and_then(|end| file.get(at..end)) {
         let size = usize::from(tag[1]) << 16 | usize::from(tag[2]) << 8 | usize::from(tag[3]);
         let time = u32::from_be_bytes([tag[7], tag[4], tag[5], tag[6]]);
@@ -83,11 +83,7 @@ pub fn packets(file: &Bytes) -> Result<Vec<Packet>, Error> {
                 flv::Audio::Frame(data) => Some(Packet::Audio { time, data }),
                 flv::Audio::Nothing => None,
             },
-            9 => match flv::video(&body)? {
-                flv::Video::Config(coding, record) => Some(Packet::VideoConfig(coding, record)),
-                flv::Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
-                flv::Video::Nothing => None,
-            },
+            9 => pictures.packet(flv::video(&body)?, time),
             _ => None,
         });
         at = begin + size + 4;

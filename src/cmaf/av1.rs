@@ -7,7 +7,7 @@ mod sequence;
 use bytes::Bytes;
 
 use super::bits::BadBits;
-use super::video::{Picture, Scan};
+use super::video::{BadSize, Picture, Scan};
 use crate::logic::model::{Coding, FrameRate, VideoFormat};
 use obu::{Obu, obus};
 use sequence::Sequence;
@@ -24,13 +24,8 @@ pub enum Av1Error {
     #[error("AV1 sequence header: {0}")]
     Sequence(#[from] BadBits),
     /// Larger or smaller than anything that a level allows in practice.
-    #[error("picture of {width}x{height} is outside 16x16 to 8192x8192")]
-    Size {
-        /// Luma samples.
-        width: u32,
-        /// Luma samples.
-        height: u32,
-    },
+    #[error(transparent)]
+    Size(#[from] BadSize),
     /// The OBU lengths do not add up to the temporal unit.
     #[error("OBU lengths do not fit the temporal unit")]
     Lengths,
@@ -63,9 +58,7 @@ fn header_of(record: &[u8]) -> Result<&[u8], Av1Error> {
 pub fn read_record(record: &Bytes, fallback_fps: Option<FrameRate>) -> Result<VideoFormat, Av1Error> {
     let sequence = Sequence::read(header_of(record)?)?;
     let (width, height) = (sequence.width, sequence.height);
-    if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
-        return Err(Av1Error::Size { width, height });
-    }
+    BadSize::check(width, height)?;
     let fps = sequence.fps.or(fallback_fps).unwrap_or(FrameRate::whole(30));
     Ok(VideoFormat { width, height, fps, codec: sequence.codec(), avcc: record.clone() })
 }

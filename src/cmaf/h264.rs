@@ -27,13 +27,8 @@ pub enum H264Error {
     #[error("{0} H.264 is not supported")]
     Unsupported(&'static str),
     /// Larger or smaller than anything that a level of H.264 allows in practice.
-    #[error("picture of {width}x{height} is outside 16x16 to 8192x8192")]
-    Size {
-        /// Luma samples.
-        width: u32,
-        /// Luma samples.
-        height: u32,
-    },
+    #[error(transparent)]
+    Size(#[from] video::BadSize),
     /// The NAL unit lengths do not add up to the access unit.
     #[error("NAL unit lengths do not fit the access unit")]
     Lengths,
@@ -67,9 +62,7 @@ pub fn read_record(avcc: &Bytes, fallback_fps: Option<FrameRate>) -> Result<Vide
         return Err(H264Error::Record(format!("{} rows of macroblocks", sps.pic_height_in_map_units_minus1)));
     }
     let (width, height) = sps.pixel_dimensions().map_err(|e| broken(&e))?;
-    if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
-        return Err(H264Error::Size { width, height });
-    }
+    video::BadSize::check(width, height)?;
     let fps = timing(sps).or(fallback_fps).unwrap_or(FrameRate::whole(30));
     let profile: u8 = sps.profile_idc.into();
     let constraints = avcc.get(2).copied().unwrap_or(0);

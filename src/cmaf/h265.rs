@@ -6,6 +6,7 @@ mod scan;
 mod sets;
 
 use super::bits::BadBits;
+use super::video::BadSize;
 
 pub use record::{picture, read_record, renewed, without_sets};
 pub use scan::scan;
@@ -37,13 +38,8 @@ pub enum HevcError {
     #[error("{0} HEVC is not supported")]
     Unsupported(&'static str),
     /// Larger or smaller than anything that a level allows in practice.
-    #[error("picture of {width}x{height} is outside 16x16 to 8192x8192")]
-    Size {
-        /// Luma samples.
-        width: u32,
-        /// Luma samples.
-        height: u32,
-    },
+    #[error(transparent)]
+    Size(#[from] BadSize),
     /// The NAL unit lengths do not add up to the access unit.
     #[error("NAL unit lengths do not fit the access unit")]
     Lengths,

@@ -20,6 +20,24 @@ pub enum VideoError {
     Av1(#[from] av1::Av1Error),
 }
 
+/// Larger or smaller than anything that a level allows in practice, whatever the coding.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("picture of {width}x{height} is outside 16x16 to 8192x8192")]
+pub struct BadSize {
+    /// Luma samples.
+    pub width: u32,
+    /// Luma samples.
+    pub height: u32,
+}
+
+impl BadSize {
+    /// Lets sizes pass that are within.
+    pub(super) fn check(width: u32, height: u32) -> Result<(), Self> {
+        let within = |side: u32| (16..=8192).contains(&side);
+        if within(width) && within(height) { Ok(()) } else { Err(Self { width, height }) }
+    }
+}
+
 /// Colour samples against luma samples (ITU-T H.264, table 6-1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Chroma {

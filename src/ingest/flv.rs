@@ -9,6 +9,7 @@ use std::borrow::Cow;
 use bytes::Bytes;
 
 use crate::logic::model::Coding;
+use crate::logic::packet::Packet;
 
 /// Longest decoder configuration. Real ones have under 200 bytes; an IPC header that carries one may have 32 KiB
 /// ([`crate::link::wire::MAX_HEADER`]) in all.
@@ -78,6 +79,29 @@ pub enum Video {
     },
     /// Lawful and without media: end of sequence, seek command, metadata, an empty message.
     Nothing,
+}
+
+/// From video messages to packets: pictures belong to the last configuration.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Pictures {
+    /// Of that one.
+    coding: Option<Coding>,
+}
+
+impl Pictures {
+    /// A message at this time, milliseconds; `None` for what holds no media, and for pictures of another coding than the configuration in front of them, which nobody
+    /// could decode.
+    pub fn packet(&mut self, video: Video, time: u32) -> Option<Packet> {
+        match video {
+            Video::Config(coding, record) => {
+                self.coding = Some(coding);
+                Some(Packet::VideoConfig(coding, record))
+            }
+            Video::Frame { coding, .. } if self.coding.is_some_and(|configured| configured != coding) => None,
+            Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
+            Video::Nothing => None,
+        }
+    }
 }
 
 /// What an audio message holds.
@@ -397,6 +421,20 @@ mod tests {
         // A nanosecond offset in front (v2), and HDR metadata alone.
         assert_eq!(v(b"\x97\x02\x01\xe2\x40\x01hvc1\x00\x00\x28abc"), frame(Coding::Hevc, 40, true, b"abc"));
         assert_eq!(v(b"\x94hvc1\x02\x00\x09colorInfo"), Ok(Video::Nothing));
+    }
+
+    #[test]
+    fn pictures_of_another_coding_than_the_configuration_are_left_out() {
+        let mut pictures = Pictures::default();
+        let mut packet = |body| pictures.packet(v(body).unwrap(), 40);
+        let unit = |data| Some(Packet::Video { time: 40, composition: 0, key: false, data: Bytes::from_static(data) });
+        assert_eq!(packet(b"\x90hvc1\x01"), Some(Packet::VideoConfig(Coding::Hevc, Bytes::from_static(b"\x01"))));
+        assert_eq!(packet(b"\xa3hvc1abc"), unit(b"abc"));
+        assert_eq!(packet(b"\x27\x01\x00\x00\x00abc"), None);
+        assert_eq!(packet(b"\x92hvc1"), None);
+        assert_eq!(packet(b"\x17\x00\x00\x00\x00\x01"), Some(Packet::VideoConfig(Coding::H264, Bytes::from_static(b"\x01"))));
+        assert_eq!(packet(b"\x27\x01\x00\x00\x00abc"), unit(b"abc"));
+        assert_eq!(packet(b"\xa3hvc1abc"), None);
     }
 
     #[test]

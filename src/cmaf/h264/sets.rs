@@ -77,7 +77,7 @@ fn write(sps: &[&[u8]], pps: &[&[u8]]) -> Result<Bytes, H264Error> {
     let parsed = SeqParameterSet::from_bits(RefNal::new(first, &[], true).rbsp_bits()).map_err(|e| broken(&e))?;
     let &[_, profile, constraints, level, ..] = *first else { return Err(H264Error::Record("an SPS of no length".into())) };
     let mut out = vec![1, profile, constraints, level, 0xff, 0xe0 | sps_count];
-    let put = |out: &mut Vec<u8>, set: &[u8]| {
+    let put = |out: &mut Vec<u8>, set: &[u8]| -> Result<(), H264Error> {
         let length = u16::try_from(set.len()).map_err(|_| H264Error::Record(format!("a set of {} bytes", set.len())))?;
         out.extend(length.to_be_bytes());
         out.extend(set);

@@ -6,7 +6,7 @@ use super::sets::{Sps, sps};
 use super::{HevcError, PPS, SPS, VPS, kind};
 use crate::cmaf::bits::Bits;
 use crate::cmaf::nal::{unescaped, units};
-use crate::cmaf::video::{Picture, meant};
+use crate::cmaf::video::{BadSize, Picture, meant};
 use crate::logic::model::{Coding, FrameRate, VideoFormat};
 
 /// A longer record cannot come from a real encoder: x265 puts its settings into it as an SEI message of 2,100 bytes.
@@ -81,9 +81,7 @@ fn first_sps(record: &[u8]) -> Result<Sps, HevcError> {
 pub fn read_record(record: &Bytes, fallback_fps: Option<FrameRate>) -> Result<VideoFormat, HevcError> {
     let sps = first_sps(record)?;
     let (width, height) = (sps.width, sps.height);
-    if !(16..=8192).contains(&width) || !(16..=8192).contains(&height) {
-        return Err(HevcError::Size { width, height });
-    }
+    BadSize::check(width, height)?;
     let fps = sps.fps.or(fallback_fps).unwrap_or(FrameRate::whole(30));
     Ok(VideoFormat { width, height, fps, codec: sps.profile.codec(), avcc: record.clone() })
 }

@@ -10,6 +10,7 @@ use rtmp_runtime::message::{ProtocolControl, msg_type};
 
 use super::limits::widen;
 use super::session::CHUNK_SIZE;
+use crate::logic::model::Coding;
 
 /// CapsExMask: moves when it is asked to.
 const RECONNECT: u32 = 0x01;
@@ -31,11 +32,15 @@ pub struct Codecs {
 }
 
 impl Codecs {
-    /// Decoded where rungs are made of it, and forwarded where viewers can have it as it is.
-    pub const FULL: u8 = CAN_DECODE | CAN_FORWARD;
+    const FULL: u8 = CAN_DECODE | CAN_FORWARD;
 
-    /// Decoded only: no viewer gets it as it came.
-    pub const DECODED: u8 = CAN_DECODE;
+    /// Codings that are decoded, so that rungs are made of them, or forwarded, so that viewers can have them as they are; and AAC.
+    pub fn of(decoded: impl Fn(Coding) -> bool, forwarded: impl Fn(Coding) -> bool) -> Self {
+        let mask = |coding| (u8::from(decoded(coding)) * CAN_DECODE) | (u8::from(forwarded(coding)) * CAN_FORWARD);
+        let all = [(Coding::H264, "avc1"), (Coding::Hevc, "hvc1"), (Coding::Av1, "av01")];
+        let video = all.map(|(coding, name)| (name, mask(coding))).into_iter().filter(|(_, mask)| *mask != 0).collect();
+        Self { video, ..Self::default() }
+    }
 }
 
 impl Default for Codecs {
@@ -274,7 +279,7 @@ mod tests {
         };
         let mut reply = ChunkWriter::new().write(&ProtocolControl::WindowAckSize(7).to_message()).unwrap();
         reply.extend(bytes(CHUNK_SIZE, msg_type::COMMAND_AMF0, success.to_body().unwrap()));
-        let codecs = Codecs { video: vec![("avc1", Codecs::FULL), ("hvc1", Codecs::DECODED)], ..Codecs::default() };
+        let codecs = Codecs::of(|coding| coding != Coding::Av1, |coding| coding == Coding::H264);
         let messages = ChunkAssembler::new().with_chunk_size(CHUNK_SIZE).push(&answer(reply, &codecs)).unwrap();
         assert_eq!(messages.len(), 3);
         assert_eq!(ProtocolControl::from_message(&messages[0]).unwrap(), Some(ProtocolControl::WindowAckSize(7)));

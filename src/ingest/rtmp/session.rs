@@ -25,7 +25,6 @@ use super::queue::Queue;
 use super::{Server, connect, metadata};
 use crate::ingest::auth::Name;
 use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv, proxy, tls};
-use crate::logic::model::Coding;
 
 /// Bytes per read: 16 ms of 8 Mbit/s, and one TLS record.
 const READ: usize = 16 << 10;
@@ -56,7 +55,8 @@ where
         ServerConfig::default().with_chunk_size(CHUNK_SIZE).with_max_in_progress_bytes(server.limits.max_in_progress());
     let connect = Connect::new(server.limits.bytes_before_publish);
     let (rtmp, buffer) = (ServerSession::new(config), vec![0; READ]);
-    let mut session = Session { server, io, peer, protocol, rtmp, buffer, connect, stream: None, coding: None };
+    let mut session =
+        Session { server, io, peer, protocol, rtmp, buffer, connect, stream: None, pictures: flv::Pictures::default() };
     let outcome = session.drive().await;
     let told = match (&outcome, session.stream) {
         (Ok(End::Unpublished), _) => {
@@ -86,8 +86,7 @@ struct Session<'a, S> {
     connect: Connect,
     /// The message stream of `publish`, once it has been asked for.
     stream: Option<u32>,
-    /// Of the last video configuration.
-    coding: Option<Coding>,
+    pictures: flv::Pictures,
 }
 
 /// What came with `publish` in one read.
@@ -253,16 +252,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             source => Error::Media { time, source },
         };
         Ok(match kind {
-            msg_type::VIDEO => match flv::video(&body).map_err(named)? {
-                flv::Video::Config(coding, record) => {
-                    self.coding = Some(coding);
-                    Some(Packet::VideoConfig(coding, record))
-                }
-                // Behind a configuration of another coding nobody can decode it.
-                flv::Video::Frame { coding, .. } if self.coding.is_some_and(|c| c != coding) => None,
-                flv::Video::Frame { composition, key, data, .. } => Some(Packet::Video { time, composition, key, data }),
-                flv::Video::Nothing => None,
-            },
+            msg_type::VIDEO => self.pictures.packet(flv::video(&body).map_err(named)?, time),
             msg_type::AUDIO => match flv::audio(&body).map_err(named)? {
                 flv::Audio::Config(config) => Some(Packet::AudioConfig(config)),
                 flv::Audio::Frame(data) => Some(Packet::Audio { time, data }),

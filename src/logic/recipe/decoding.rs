@@ -46,6 +46,16 @@ pub struct Decoding {
     pub device: Option<OfDevice>,
 }
 
+impl Decoding {
+    /// Whether a source of this coding can be decoded, of the kinds that there are decoders for.
+    pub const fn has(self, coding: Coding) -> bool {
+        match self.device {
+            None => self.cpu.has(coding),
+            Some(device) => device.decoders.has(coding) || (device.allow_cpu_decode && self.cpu.has(coding)),
+        }
+    }
+}
+
 /// Where a source is decoded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum DecodedBy {
@@ -198,5 +208,24 @@ mod tests {
         let device = OfDevice { decoders: Decoders::default(), allow_cpu_decode: true };
         let neither = Decoding { cpu: Decoders::default(), device: Some(device) };
         assert_eq!(refused(&av1, neither), "this server does not decode AV1: send H.264");
+    }
+
+    #[test]
+    fn a_coding_is_had_where_its_plainest_source_would_be_decoded() {
+        let all = [
+            h264(records::BASELINE),
+            h265::read_record(&bytes(h265::tests::records::MAIN), None).unwrap(),
+            av1::read_record(&bytes(av1::tests::records::MAIN), None).unwrap(),
+        ];
+        let none = Decoders::default();
+        for cpu in [none, Decoders::ALL] {
+            let device = |decoders, allow_cpu_decode| Some(OfDevice { decoders, allow_cpu_decode });
+            for device in [None, device(none, false), device(none, true), device(Decoders { hevc: true, av1: false }, false)] {
+                let by = Decoding { cpu, device };
+                for source in &all {
+                    assert_eq!(by.has(source.coding()), decoded_by(source, by).is_ok(), "{by:?} {source:?}");
+                }
+            }
+        }
     }
 }

@@ -930,21 +930,6 @@ fn without_a_source_rung_a_stream_whose_encoder_cannot_be_had_is_refused() {
 }
 
 #[test]
-fn what_the_gpu_does_not_decode_is_refused_by_name() {
-    use crate::cmaf::h264::tests::records;
-    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), false), ..setup() });
-    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
-    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
-    w.publish(3, 2000);
-    assert!(w.refused.as_ref().unwrap().contains("10-bit"), "{:?}", w.refused);
-    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), true), ..setup() });
-    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
-    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
-    w.publish(3, 2000);
-    assert_eq!((w.refused, w.encoder.starts), (None, 1));
-}
-
-#[test]
 fn what_left_the_window_is_deleted_behind_the_playlist_without_it() {
     let mut w = World::new(setup());
     w.configs();

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{Code, Finding, Milli, Observed, Severity, Video};
-use crate::cmaf::video::Chroma;
+use crate::cmaf::video::{Chroma, Picture};
 use crate::logic::allowance::{self, Standing};
 use crate::logic::model::Coding;
 use crate::logic::obstacle::{MAX_GOP, MAX_LEVEL, Obstacle};
@@ -166,7 +166,7 @@ fn milli(n: u64) -> i64 {
 fn format(o: &Observed, video: &Video) -> Vec<Finding> {
     let mut out = Vec::new();
     let Some(picture) = video.picture else { return out };
-    let unplayable = if o.can_encode { Severity::Warning } else { Severity::Bad };
+    let unplayable = unplayable(o);
     if picture.interlaced {
         let text = format!("interlaced video: send progressive pictures; {}", instead(o));
         out.push(finding(Code::Interlaced, unplayable, text));
@@ -179,32 +179,7 @@ fn format(o: &Observed, video: &Video) -> Vec<Finding> {
         let text = format!("{} video is not played by browsers: set NV12 in OBS; {}", picture.chroma.as_str(), instead(o));
         out.push(finding(Code::Chroma, unplayable, text).set(COLOUR));
     }
-    if picture.coding != Coding::H264 {
-        let name = format!("{} {}", picture.coding.as_str(), picture.profile_name().unwrap_or("of an unknown profile"));
-        if o.decided && o.passthrough {
-            out.push(finding(Code::NotPlayableProfile, Severity::Ok, format!("{name}, passed through beside H.264")));
-        } else {
-            let text = format!("{name} is not played by every browser: H.264 is; {}", instead(o));
-            let severity = if o.can_encode { Severity::Notice } else { Severity::Bad };
-            out.push(finding(Code::NotPlayableProfile, severity, text).set(CODEC));
-        }
-    }
-    let level = format!("{}.{}", picture.level / 10, picture.level % 10);
-    let name = format!("H.264 {} {level}", picture.profile_name().unwrap_or("of an unknown profile"));
-    if picture.coding != Coding::H264 {
-        // Said.
-    } else if picture.level > MAX_LEVEL {
-        // Many play it, so it passes where nobody encodes.
-        let text = format!("{name} is not played everywhere: send fewer pixels or frames, up to level 4.2; {}", instead(o));
-        let found = finding(Code::NotPlayableProfile, Severity::Warning, text).set(OUTPUT_SIZE);
-        out.push(found.at(i64::from(picture.level) * 100, i64::from(MAX_LEVEL) * 100, "level"));
-    } else if matches!(picture.profile, 66 | 77 | 100) {
-        out.push(finding(Code::NotPlayableProfile, Severity::Ok, name));
-    } else if picture.depth == 8 && picture.chroma == Chroma::Quarter {
-        // With more bits or colours that is the reason, and said.
-        let text = format!("{name} is not played by browsers: set the profile high in OBS; {}", instead(o));
-        out.push(finding(Code::NotPlayableProfile, unplayable, text).set(PROFILE));
-    }
+    out.extend(if picture.coding == Coding::H264 { profile(o, &picture) } else { newer(o, &picture) });
     let (width, height) = video.size;
     if width.min(height) > o.short_side_limit {
         let text = format!("{width}x{height} is larger than {}p: {}", o.short_side_limit, instead(o));
@@ -217,6 +192,42 @@ fn format(o: &Observed, video: &Video) -> Vec<Finding> {
         out.push(finding(Code::NonSquare, Severity::Notice, text));
     }
     out
+}
+
+/// Of H.264.
+fn profile(o: &Observed, picture: &Picture) -> Option<Finding> {
+    let level = format!("{}.{}", picture.level / 10, picture.level % 10);
+    let name = format!("H.264 {} {level}", picture.profile_name().unwrap_or("of an unknown profile"));
+    if picture.level > MAX_LEVEL {
+        // Many play it, so it passes where nobody encodes.
+        let text = format!("{name} is not played everywhere: send fewer pixels or frames, up to level 4.2; {}", instead(o));
+        let found = finding(Code::NotPlayableProfile, Severity::Warning, text).set(OUTPUT_SIZE);
+        return Some(found.at(i64::from(picture.level) * 100, i64::from(MAX_LEVEL) * 100, "level"));
+    }
+    if matches!(picture.profile, 66 | 77 | 100) {
+        return Some(finding(Code::NotPlayableProfile, Severity::Ok, name));
+    }
+    // With more bits or colours that is the reason, and said.
+    (picture.depth == 8 && picture.chroma == Chroma::Quarter).then(|| {
+        let text = format!("{name} is not played by browsers: set the profile high in OBS; {}", instead(o));
+        finding(Code::NotPlayableProfile, unplayable(o), text).set(PROFILE)
+    })
+}
+
+/// Of HEVC and AV1, which not every browser plays.
+fn newer(o: &Observed, picture: &Picture) -> Option<Finding> {
+    let name = format!("{} {}", picture.coding.as_str(), picture.profile_name().unwrap_or("of an unknown profile"));
+    if o.decided && o.passthrough {
+        return Some(finding(Code::NotPlayableProfile, Severity::Ok, format!("{name}, passed through beside H.264")));
+    }
+    let text = format!("{name} is not played by every browser: H.264 is; {}", instead(o));
+    let severity = if o.can_encode { Severity::Notice } else { Severity::Bad };
+    Some(finding(Code::NotPlayableProfile, severity, text).set(CODEC))
+}
+
+/// How much pictures matter that browsers do not play.
+fn unplayable(o: &Observed) -> Severity {
+    if o.can_encode { Severity::Warning } else { Severity::Bad }
 }
 
 fn frames(video: &Video) -> Vec<Finding> {

@@ -134,3 +134,18 @@ fn pictures_that_are_shown_before_their_idr_are_left_out() {
     assert_eq!(said.len(), 1, "the one behind the IDR, not the one behind the CRA: {:?}", w.notes);
     assert_eq!(w.stream.facts.open_gops().count(), 1);
 }
+
+#[test]
+fn what_the_gpu_does_not_decode_is_refused_by_name() {
+    use crate::cmaf::h264::tests::records;
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), false), ..setup() });
+    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
+    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
+    w.publish(3, 2000);
+    assert!(w.refused.as_ref().unwrap().contains("10-bit"), "{:?}", w.refused);
+    let mut w = World::new(Setup { encoders: EncoderLimits::nvidia(Decoders::ALL, Decoders::default(), true), ..setup() });
+    w.packet(Packet::VideoConfig(Coding::H264, records::bytes(records::HIGH_10)));
+    w.packet(Packet::AudioConfig(Bytes::from_static(&[0x11, 0x90])));
+    w.publish(3, 2000);
+    assert_eq!((w.refused, w.encoder.starts), (None, 1));
+}
