@@ -211,3 +211,31 @@ pub fn displayed(format: &VideoFormat) -> (u32, u32) {
     let width = (u64::from(format.width) * u64::from(w) + u64::from(h) / 2) / u64::from(h);
     (u32::try_from(width).unwrap_or(u32::MAX).max(1), format.height)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn samples_lack_what_their_entry_says_and_nothing_else() {
+        let unit = |nals: &[&[u8]]| -> Bytes {
+            nals.iter().flat_map(|nal| [&(nal.len() as u32).to_be_bytes()[..], nal].concat()).collect::<Vec<u8>>().into()
+        };
+        let (vps, sps, pps, sei, idr) = (&[0x40, 1, 7], &[0x42, 1, 7], &[0x44, 1, 7], &[0x4e, 1, 7], &[0x26, 1, 7]);
+        assert_eq!(sample(Coding::Hevc, unit(&[vps, sps, pps, sei, idr])), unit(&[sei, idr]));
+        let delimited = Bytes::from_static(&[0x12, 0, 0x32, 1, 0x10]);
+        assert_eq!(sample(Coding::Av1, delimited), [0x32, 1, 0x10][..]);
+        let avc = unit(&[&[0x67, 7], &[0x65, 7]]);
+        assert_eq!(sample(Coding::H264, avc.clone()), avc, "as it came");
+    }
+
+    #[test]
+    fn both_sides_are_bounded_and_the_bounds_are_within() {
+        for (width, height) in [(16, 16), (8192, 16), (16, 8192), (8192, 8192)] {
+            assert_eq!(BadSize::check(width, height), Ok(()));
+        }
+        for (width, height) in [(15, 16), (16, 15), (8193, 8192), (8192, 8193), (0, u32::MAX)] {
+            assert_eq!(BadSize::check(width, height), Err(BadSize { width, height }));
+        }
+    }
+}
