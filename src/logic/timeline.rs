@@ -390,9 +390,12 @@ impl Timeline {
         let Some(dts) = self.mapper.map(Track::Video, time, now) else { return out };
         self.audio_since = None;
         let (mut dts, mut pts) = (dts, dts + composition);
-        if let Some(newest) = self.newest.filter(|&newest| idr && pts <= newest) {
+        // What was closed is closed: its last picture is shown until `latest`.
+        let ended = self.open.is_none() && pts < self.latest;
+        if let Some(newest) = self.newest.filter(|&newest| idr && (pts <= newest || ended)) {
             // Nothing is shown before its own IDR, nor an IDR before what came before it.
-            let by = newest + self.picture() - pts;
+            let end = newest + self.picture();
+            let by = if ended { end.max(self.latest) } else { end } - pts;
             self.mapper.push_back(by);
             (dts, pts) = (dts + by, pts + by);
         }
@@ -607,6 +610,8 @@ impl Timeline {
             // another format: the old run ends where the new one begins
             self.discontinuity = true;
             if pts - start < MIN_SEGMENT && !matches!(self.phase, Phase::Probing { .. }) {
+                // However long its last picture would have been shown.
+                self.latest = self.latest.min(pts);
                 self.close(out);
             }
         }

@@ -150,3 +150,14 @@ fn the_first_sound_behind_silence_is_on_the_grid_of_frames() {
     ];
     run(session(false), camera(), &acts).unwrap();
 }
+
+/// The last picture before another format came less than its nominal length before it: what was too short by that was closed as long enough, and ended
+/// behind the beginning of what followed.
+#[test]
+fn a_run_that_another_format_ends_does_not_reach_into_it() {
+    let first = Source { gop: 3, level: true, ..camera() };
+    let other = Source { fps: 10, gop: 20, ..camera() };
+    let acts =
+        [Act::Play(5068), Act::Stall(2401), Act::Pause(198, true), Act::Garbage(254), Act::Switch(other), Act::Play(532)];
+    run(session(false), first, &acts).unwrap();
+}
