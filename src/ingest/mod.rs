@@ -4,10 +4,12 @@
 
 pub mod auth;
 pub mod flv;
+mod gate;
 mod household;
 mod line;
 pub mod mpegts;
 pub mod proxy;
+mod queue;
 pub mod rtmp;
 pub mod tls;
 
