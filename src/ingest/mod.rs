@@ -11,6 +11,7 @@ pub mod mpegts;
 pub mod proxy;
 mod queue;
 pub mod rtmp;
+pub mod srt;
 pub mod tls;
 
 use std::net::SocketAddr;

@@ -33,6 +33,7 @@ pub mod services;
 pub mod skew;
 pub mod slate;
 pub mod sound;
+pub mod srt;
 pub mod state;
 pub mod stream;
 pub mod takeover;

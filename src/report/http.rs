@@ -141,6 +141,7 @@ async fn scrape(State(worker): Shared) -> Response {
         rtmp: &worker.rtmp,
         tls: worker.tls.as_deref(),
         keys: &worker.keys,
+        srt: worker.srt.as_deref(),
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
@@ -192,6 +193,7 @@ async fn about(State(worker): Shared) -> Response {
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "replication": worker.context.replication.as_ref().map(replication),
         "rtmp": publish_addresses(c),
+        "srt": worker.srt.as_ref().map(|_| format!("srt://{}", c.srt)).into_iter().collect::<Vec<_>>(),
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),
     });

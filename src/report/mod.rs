@@ -4,3 +4,4 @@ pub mod gpu;
 pub mod http;
 pub mod metrics;
 pub mod page;
+mod srt;
