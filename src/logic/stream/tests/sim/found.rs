@@ -161,3 +161,11 @@ fn a_run_that_another_format_ends_does_not_reach_into_it() {
         [Act::Play(5068), Act::Stall(2401), Act::Pause(198, true), Act::Garbage(254), Act::Switch(other), Act::Play(532)];
     run(session(false), first, &acts).unwrap();
 }
+
+/// A frame whose own time was before the horizon was packed although it was counted behind it: the cut came between the two, and the next segment began
+/// with the frame behind it, a frame late.
+#[test]
+fn a_frame_that_is_counted_behind_a_cut_is_the_first_of_its_segment() {
+    let acts = [Act::Play(1), Act::Silence(0, 520), Act::Jump(-131, 0), Act::Play(4954), Act::Jump(8, 8), Act::Play(13_526)];
+    run(session(false), Source { fps: 25, gop: 50, audio: Some(0), ..camera() }, &acts).unwrap();
+}
