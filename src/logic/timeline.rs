@@ -753,8 +753,14 @@ impl Timeline {
     fn hole(&self, unit: &VideoUnit, length: MediaTime) -> Option<MediaTime> {
         let start = self.open.filter(|_| !matches!(self.phase, Phase::Probing { .. }))?;
         // The last picture stands until there is enough of a segment.
-        let end = self.latest.max(start + MIN_SEGMENT);
+        let end = self.shown_until(start).max(start + MIN_SEGMENT);
         (length > self.limit() && end - start <= self.limit() && end < unit.pts).then_some(end)
+    }
+
+    /// Where the segment that began at `start` ends if nothing follows: its last picture is shown for the nominal length, or for what the target duration leaves of it.
+    fn shown_until(&self, start: MediaTime) -> MediaTime {
+        let most = start + self.limit();
+        if self.newest.is_some_and(|newest| newest < most) { self.latest.min(most) } else { self.latest }
     }
 
     /// Takes the session's decisions at `now`, the time of the first possible cut. `true` when the unit there begins a segment.
@@ -894,6 +900,7 @@ impl Timeline {
 
     fn close(&mut self, out: &mut Vec<Event>) {
         let Some(start) = self.open.take() else { return };
+        self.latest = self.shown_until(start);
         let dropped = self.latest - start < MIN_SEGMENT;
         if dropped {
             self.next -= 1;

@@ -161,3 +161,28 @@ fn a_run_that_another_format_ends_does_not_reach_into_it() {
         [Act::Play(5068), Act::Stall(2401), Act::Pause(198, true), Act::Garbage(254), Act::Switch(other), Act::Play(532)];
     run(session(false), first, &acts).unwrap();
 }
+
+/// A frame whose own time was before the horizon was packed although it was counted behind it: the cut came between the two, and the next segment began
+/// with the frame behind it, a frame late.
+#[test]
+fn a_frame_that_is_counted_behind_a_cut_is_the_first_of_its_segment() {
+    let acts = [Act::Play(1), Act::Silence(0, 520), Act::Jump(-131, 0), Act::Play(4954), Act::Jump(8, 8), Act::Play(13_526)];
+    run(session(false), Source { fps: 25, gop: 50, audio: Some(0), ..camera() }, &acts).unwrap();
+}
+
+/// The last picture of a session lay within the target duration, and its end, by the length that the parameter sets say, was not.
+#[test]
+fn the_last_picture_is_not_shown_beyond_the_target_duration() {
+    let other = Source { record: Some(3), fps: 25, gop: 50, audio: Some(0), ..camera() };
+    let acts = [
+        Act::Reconnect(false, 0, other),
+        Act::Play(5024),
+        Act::Silence(0, 3057),
+        Act::Play(3065),
+        Act::Jump(-834, -834),
+        Act::Play(4352),
+        Act::Pause(1814, true),
+        Act::Play(1160),
+    ];
+    run(session(true), camera(), &acts).unwrap();
+}
