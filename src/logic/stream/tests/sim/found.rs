@@ -186,3 +186,10 @@ fn the_last_picture_is_not_shown_beyond_the_target_duration() {
     ];
     run(session(true), camera(), &acts).unwrap();
 }
+
+/// One row was held up by encoders that were replaced, and those behind it became ready with it: more than the window, so that it left without having been listed.
+#[test]
+fn rows_that_become_ready_at_once_are_all_listed() {
+    let acts = [Act::Lookahead(23), Act::Play(6821), Act::Stall(8820), Act::Play(2600)];
+    run(session(true), Source { record: Some(1), ..camera() }, &acts).unwrap();
+}
