@@ -1,4 +1,5 @@
-//! Puts the commit into the program (`WEIR_COMMIT`, `unknown` outside a checkout) and makes the NVENC bindings from the vendored header.
+//! Puts the commit into the program (`WEIR_COMMIT`, `unknown` outside a checkout) and makes bindings: NVENC's from the vendored header, libsrt's from the
+//! installed one.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -6,9 +7,15 @@ use std::process::Command;
 /// NVIDIA's header of the encoder's interface; MIT, its notice stands in it.
 const NVENC_HEADER: &str = "vendor/nvidia/nvEncodeAPI.h";
 
+/// Debian's `libsrt-gnutls-dev`.
+const SRT_HEADER: &str = "srt/srt.h";
+
 fn main() {
     commit();
     nvenc();
+    if std::env::var_os("CARGO_FEATURE_SRT").is_some() {
+        srt();
+    }
 }
 
 fn commit() {
@@ -46,14 +53,37 @@ fn nvenc() {
         .layout_tests(false)
         .formatter(bindgen::Formatter::None)
         .generate();
-    let bindings = match bindings {
-        Ok(bindings) => bindings,
-        Err(e) => {
-            println!("cargo::error=no NVENC bindings from {NVENC_HEADER}: {e}");
-            return;
-        }
-    };
-    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join("nvenc.rs");
+    match bindings {
+        Ok(bindings) => write(&bindings, "nvenc.rs"),
+        Err(e) => println!("cargo::error=no NVENC bindings from {NVENC_HEADER}: {e}"),
+    }
+}
+
+/// `srt.rs`: what the SRT process calls. The library itself is linked where the functions are declared, so that no other program is linked to it.
+fn srt() {
+    let bindings = bindgen::Builder::default()
+        .header_contents("weir-srt.h", &format!("#include <{SRT_HEADER}>"))
+        .allowlist_function(
+            "srt_(startup|cleanup|getversion|create_socket|bind_acquire|listen|listen_callback|accept|close|setsockflag|getsockflag|setrejectreason|recvmsg\
+             |getsockstate|epoll_create|epoll_add_usock|epoll_update_usock|epoll_remove_usock|epoll_uwait|bistats|getlasterror|getlasterror_str|setloglevel)",
+        )
+        .allowlist_type("SRT_(SOCKOPT|SOCKSTATUS|EPOLL_OPT|ERRNO|TRANSTYPE|KM_STATE)|CBytePerfMon")
+        .default_enum_style(bindgen::EnumVariation::Consts)
+        .prepend_enum_name(false)
+        .generate_comments(false)
+        .layout_tests(false)
+        .formatter(bindgen::Formatter::None)
+        .generate();
+    match bindings {
+        Ok(bindings) => write(&bindings, "srt.rs"),
+        Err(e) => println!(
+            "cargo::error=no bindings from <{SRT_HEADER}> (install libsrt-gnutls-dev, or build without the feature srt): {e}"
+        ),
+    }
+}
+
+fn write(bindings: &bindgen::Bindings, name: &str) {
+    let out = PathBuf::from(std::env::var_os("OUT_DIR").unwrap_or_default()).join(name);
     if let Err(e) = bindings.write_to_file(&out) {
         println!("cargo::error={}: {e}", out.display());
     }

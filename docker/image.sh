@@ -102,6 +102,7 @@ check_config() {
   has NVIDIA_DRIVER_CAPABILITIES=compute,utility,video "${environment[@]}"
   has GST_CUDA_NVRTC_LIBNAME=libnvrtc.so.12 "${environment[@]}"
   has 1935/tcp "${ports[@]}"
+  has 8890/udp "${ports[@]}"
   has 8080/tcp "${ports[@]}"
   has /data "${volumes[@]}"
   for label in title description licenses version revision created; do

@@ -161,6 +161,9 @@ pub struct Settings {
     /// RTMPS listener; needs tls.certificate and tls.key [none].
     #[arg(long, value_name = "ADDR")]
     rtmps: Option<String>,
+    /// SRT listener [127.0.0.1:8890]; empty: none.
+    #[arg(long, value_name = "ADDR")]
+    srt: Option<String>,
     /// Playback, probes, read-only facts [127.0.0.1:8080].
     #[arg(long, value_name = "ADDR")]
     http: Option<String>,
@@ -208,6 +211,7 @@ impl Settings {
         let named = [
             ("rtmp", &self.rtmp),
             ("rtmps", &self.rtmps),
+            ("srt", &self.srt),
             ("http", &self.http),
             ("admin", &self.admin),
             ("store", &self.store),

@@ -15,6 +15,7 @@ pub use capacity::{Admission, CapacitySettings, Limit};
 
 use crate::ingest::auth::{BanSettings, WebhookSettings};
 use crate::ingest::rtmp::Limits;
+use crate::ingest::srt::SrtListener;
 use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
@@ -42,6 +43,11 @@ pub struct Config {
     /// Load balancers in front of both: whoever comes from these networks must begin with a PROXY header of version 2, and nobody else may.
     /// Default none.
     pub proxy_protocol_from: Vec<IpNet>,
+    /// SRT listener (UDP). Default `127.0.0.1:8890`; empty: none. Where it is only the default, a worker on which SRT does not work runs without it.
+    pub srt: String,
+    /// Somebody wrote it down, and it is not the default alone.
+    #[serde(skip)]
+    pub srt_was_set: bool,
     /// Playback, probes, read-only facts. Default `127.0.0.1:8080`.
     pub http: SocketAddr,
     /// Control. Default `127.0.0.1:8081`.
@@ -138,6 +144,8 @@ pub struct Config {
     pub capacity: CapacitySettings,
     /// The RTMP listener's limits.
     pub limits: Limits,
+    /// How the SRT listener is.
+    pub srt_listener: SrtListener,
     /// CDNs and regions, each with the address of its folder, in the order in which players try them.
     pub pathway: Vec<Pathway>,
 }
@@ -387,6 +395,8 @@ impl Default for Config {
             rtmp: local(1935),
             rtmps: String::new(),
             proxy_protocol_from: Vec::new(),
+            srt: local(8890).to_string(),
+            srt_was_set: false,
             http: local(8080),
             admin: local(8081),
             store: "folder:weir-store".into(),
@@ -434,6 +444,7 @@ impl Default for Config {
             gpu: Gpu::default(),
             capacity: CapacitySettings::default(),
             limits: Limits::default(),
+            srt_listener: SrtListener::default(),
             pathway: Vec::new(),
         }
     }
@@ -521,8 +532,12 @@ pub fn merge(file: Option<(&Path, &str)>, environment: &[Setting], flags: &[Sett
     for setting in environment.iter().chain(flags) {
         overlay(&mut table, &known, setting)?;
     }
-    let config: Config = Value::Table(table).try_into().map_err(|e: toml::de::Error| Error::Value(e.message().to_owned()))?;
+    let srt_was_set = table.contains_key("srt");
+    let mut config: Config =
+        Value::Table(table).try_into().map_err(|e: toml::de::Error| Error::Value(e.message().to_owned()))?;
+    config.srt_was_set = srt_was_set;
     config.limits.check().map_err(|e| Error::Value(e.to_string()))?;
+    config.srt_listener.check().map_err(|e| Error::Value(e.to_string()))?;
     config.check()?;
     Ok(config)
 }
@@ -598,8 +613,11 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Set
         .filter_map(|(name, text)| {
             let key = name.strip_prefix("WEIR_")?.to_ascii_lowercase().replace("__", ".");
             // The names of our build and test variables.
-            (!matches!(key.as_str(), "log" | "commit" | "update_golden" | "codec_parent" | "signing_key" | "pass_environment"))
-                .then_some(Setting { origin: name, key, text })
+            (!matches!(
+                key.as_str(),
+                "log" | "commit" | "update_golden" | "codec_parent" | "srt_parent" | "signing_key" | "pass_environment"
+            ))
+            .then_some(Setting { origin: name, key, text })
         })
         .collect()
 }
@@ -626,6 +644,7 @@ impl Config {
             }
         };
         range("version", self.version, 1, VERSION)?;
+        self.srt_address()?;
         range("window", self.window, 10, 6 * 3600)?;
         if !self.passthrough_codecs.contains(&Coding::H264) {
             return Err(Error::Value("passthrough_codecs lacks h264, which every player decodes".into()));
@@ -682,6 +701,20 @@ impl Config {
         Ok(Some((address, tls::Files { certificate: certificate.clone(), key: key.clone() })))
     }
 
+    /// Where SRT is listened for, if it is.
+    ///
+    /// # Errors
+    /// [`Error::Value`].
+    pub fn srt_address(&self) -> Result<Option<SocketAddr>, Error> {
+        match self.srt.as_str() {
+            "" => Ok(None),
+            address => {
+                let wrong = |e| Error::Value(format!("srt is {address:?}, must be an address with a port, or empty: {e}"));
+                address.parse().map(Some).map_err(wrong)
+            }
+        }
+    }
+
     /// The S3 server, if it is not Amazon's.
     pub fn s3_endpoint(&self) -> Option<Endpoint> {
         let url = Some(&self.s3_endpoint).filter(|url| !url.is_empty())?.clone();
@@ -706,7 +739,8 @@ impl Config {
     /// [`Error::Value`].
     pub fn check_publishers(&self) -> Result<(), Error> {
         let rtmps = self.rtmps()?.map(|(address, _)| address);
-        let loopback = [self.rtmp, self.http, self.admin].into_iter().chain(rtmps).all(|a| a.ip().is_loopback());
+        let srt = self.srt_address()?;
+        let loopback = [self.rtmp, self.http, self.admin].into_iter().chain(rtmps).chain(srt).all(|a| a.ip().is_loopback());
         // `keys` beside `open` has always been left alone; who sets up more than that means it.
         let asked = !self.signed.keys.is_empty() || !self.webhook.url.is_empty();
         match (self.open, self.keys.is_empty() && !asked) {
@@ -895,6 +929,17 @@ mod tests {
         let names: Vec<String> = named(vec![sport]).unwrap().into_keys().collect();
         assert_eq!(names, ["default", "none", "sport"]);
         assert!(named(vec![again]).unwrap_err().to_string().contains("there is a ladder default already"));
+    }
+
+    #[test]
+    fn srt_is_an_address_or_off_and_open_beyond_loopback_only_by_word() {
+        let with = |address: &str| merge(None, &[], &[open(), set("srt", address)]);
+        assert_eq!(with("").unwrap().srt_address().unwrap(), None);
+        assert_eq!(with("[::1]:1").unwrap().srt_address().unwrap(), Some("[::1]:1".parse().unwrap()));
+        assert!(with("8890").unwrap_err().to_string().contains("srt is \"8890\""));
+        assert!(with("0.0.0.0:8890").unwrap().check_publishers().unwrap_err().to_string().contains("--open=anywhere"));
+        assert!(with("").unwrap().check_publishers().is_ok());
+        assert!(with("").unwrap().srt_was_set && !merge(None, &[], &[open()]).unwrap().srt_was_set);
     }
 
     #[test]

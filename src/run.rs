@@ -18,7 +18,7 @@ use weir::codecs::{self, Codecs};
 use weir::config::{self, Config, Ladders, OnPause, Open, SpoolFull};
 use weir::gpu;
 use weir::ingest::tls::Tls;
-use weir::ingest::{auth, rtmp};
+use weir::ingest::{Request, auth, rtmp, srt};
 use weir::janitor::Janitor;
 use weir::link::process::{Options, Spawner};
 use weir::link::wire::Encoder;
@@ -333,6 +333,36 @@ struct Found {
     capacity: Arc<Capacity>,
 }
 
+/// The SRT listener. Where it is only the default and does not work on this machine, the worker runs without.
+async fn listen_srt(
+    config: &mut Config,
+    keys: &Arc<auth::Keys>,
+    requests: &mpsc::Sender<Request>,
+    shutdown: &CancellationToken,
+) -> Result<Option<(Arc<srt::Server>, srt::Started)>, Fatal> {
+    let Some(address) = config.srt_address().map_err(|e| Fatal::new(exit::CONFIGURATION, e))? else { return Ok(None) };
+    let parts = srt::Parts {
+        address,
+        settings: config.srt_listener.clone(),
+        limits: config.limits.clone(),
+        judge: Arc::clone(keys) as Arc<dyn srt::Judge>,
+        requests: requests.clone(),
+        shutdown: shutdown.clone(),
+    };
+    match srt::Server::start(parts).await {
+        Ok((server, started)) => {
+            config.srt = server.address().to_string();
+            Ok(Some((server, started)))
+        }
+        Err(error) if config.srt_was_set => Err(Fatal::new(exit::PORT, error)),
+        Err(error) => {
+            tracing::warn!(%error, "srt: there is no SRT listener; --srt= says that none is wanted");
+            config.srt.clear();
+            Ok(None)
+        }
+    }
+}
+
 async fn serve(
     mut config: Config,
     location: Location,
@@ -391,6 +421,7 @@ async fn serve(
     let slate = open_slate(&config)?;
     let shutdown = CancellationToken::new();
     let (requests, inbox) = mpsc::channel(REQUESTS);
+    let srt_requests = requests.clone();
     let server =
         rtmp::Server::new(config.limits.clone(), requests, shutdown.clone()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     let codec = match encoder.name {
@@ -406,6 +437,7 @@ async fn serve(
         |coding| config.passthrough_codecs.contains(&coding),
     );
     let server = Arc::new(server.announcing(announced));
+    let srt = listen_srt(&mut config, &keys, &srt_requests, &shutdown).await?;
     let context = Context {
         clock,
         spool: spool.clone(),
@@ -421,7 +453,7 @@ async fn serve(
     let mut signals = Signals::watch().map_err(|e| Fatal::new(1, e))?;
     let hangup = signal(SignalKind::hangup()).map_err(|e| Fatal::new(1, e))?;
     tokio::spawn(Arc::clone(&keys).follow(hangup));
-    tracing::info!(rtmp = %config.rtmp, rtmps = %config.rtmps, http = %config.http, admin = %config.admin, store = %location, "listening");
+    tracing::info!(rtmp = %config.rtmp, rtmps = %config.rtmps, srt = %config.srt, http = %config.http, admin = %config.admin, store = %location, "listening");
     let pathways = config.pathways().map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
     let worker = Worker::new(Parts {
         config,
@@ -436,6 +468,7 @@ async fn serve(
         capacity,
         rtmp: server.stats(),
         tls,
+        srt: srt.as_ref().map(|(s, _)| s.stats()),
         unfenced,
     });
     let mut front = rtmp::Front { tls: None, proxies: worker.config.proxy_protocol_from.clone().into() };
@@ -450,6 +483,9 @@ async fn serve(
                 tracing::error!(%error, "rtmps: a new certificate will not be noticed");
             }
         });
+    }
+    if let Some((server, started)) = srt {
+        serving.push(tokio::spawn(server.serve(started)));
     }
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());

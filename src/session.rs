@@ -372,7 +372,8 @@ impl Shell {
     /// How the publisher's connection stands, for whoever judges it.
     fn read_line(&mut self) {
         if let Some(p) = &self.publisher {
-            let reading = Reading { received: p.line.received(), waiting: p.packets.len(), blocked: p.line.blocked() };
+            let (received, blocked, srt) = (p.line.received(), p.line.blocked(), p.line.srt());
+            let reading = Reading { received, waiting: p.packets.len(), blocked, srt };
             self.stream.reading(reading);
         }
     }

@@ -16,6 +16,7 @@ use crate::gpu::Watcher;
 use crate::host::Host;
 use crate::ingest::auth::{self, Asked, Granted};
 use crate::ingest::rtmp::Stats;
+use crate::ingest::srt;
 use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
 use crate::logic::capacity::Pressure;
@@ -70,6 +71,8 @@ pub struct Worker {
     pub rtmp: Arc<Stats>,
     /// TLS of the RTMPS listener, where there is one.
     pub tls: Option<Arc<Tls>>,
+    /// Likewise of the SRT listener, where there is one.
+    pub srt: Option<Arc<srt::Stats>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
     /// Who may publish.
@@ -147,6 +150,8 @@ pub struct Parts {
     pub rtmp: Arc<Stats>,
     /// TLS of the RTMPS listener, where there is one.
     pub tls: Option<Arc<Tls>>,
+    /// Likewise of the SRT listener, where there is one.
+    pub srt: Option<Arc<srt::Stats>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
 }
@@ -166,6 +171,7 @@ impl Worker {
             capacity: parts.capacity,
             rtmp: parts.rtmp,
             tls: parts.tls,
+            srt: parts.srt,
             unfenced: parts.unfenced,
             config: parts.config,
             context: parts.context,

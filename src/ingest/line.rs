@@ -1,12 +1,13 @@
 //! What a connection and its session tell each other beside packets: why the session ended it, and how the reading goes.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
-use std::sync::{Arc, OnceLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
 
 use super::Refusal;
+use crate::logic::srt::Numbers;
 
 /// One publisher's line. Shared by its connection and its session; each only adds.
 #[derive(Debug, Default)]
@@ -19,6 +20,7 @@ pub struct Line {
     moved: Notify,
     received: AtomicU64,
     blocked_micros: AtomicU64,
+    srt: Mutex<Option<Numbers>>,
 }
 
 impl Line {
@@ -67,6 +69,15 @@ impl Line {
             }
             self.moved.notified().await;
         }
+    }
+
+    /// What SRT measures of the connection, where it is one of SRT.
+    pub fn srt(&self) -> Option<Numbers> {
+        *self.srt.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn measured(&self, numbers: Numbers) {
+        *self.srt.lock().unwrap_or_else(PoisonError::into_inner) = Some(numbers);
     }
 
     pub(super) fn count_bytes(&self, bytes: usize) {

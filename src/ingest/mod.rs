@@ -4,11 +4,14 @@
 
 pub mod auth;
 pub mod flv;
+mod gate;
 mod household;
 mod line;
 pub mod mpegts;
 pub mod proxy;
+mod queue;
 pub mod rtmp;
+pub mod srt;
 pub mod tls;
 
 use std::net::SocketAddr;

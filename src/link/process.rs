@@ -198,11 +198,16 @@ pub struct Process {
     end: EndOnDrop,
 }
 
+/// A child that is ended and reaped when this is dropped.
 #[derive(Debug)]
-struct EndOnDrop(Mutex<Option<Child>>);
+pub(crate) struct EndOnDrop(Mutex<Option<Child>>);
 
 impl EndOnDrop {
-    fn kill(&self) {
+    pub(crate) fn new(child: Child) -> Self {
+        Self(Mutex::new(Some(child)))
+    }
+
+    pub(crate) fn kill(&self) {
         if let Some(child) = &mut *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner) {
             // It is a child of ours that nobody waited for: this cannot fail.
             let _ = child.kill();
@@ -234,7 +239,7 @@ impl Process {
         let Started { mut child, socket } = started;
         let pid = child.id();
         let stderr = child.stderr.take();
-        let end = EndOnDrop(Mutex::new(Some(child)));
+        let end = EndOnDrop::new(child);
         let failed = |reason: String| Error::Hello { pid, reason };
         let socket = UnixStream::from_std(socket).map_err(|e| failed(e.to_string()))?;
         if let Some(stderr) = stderr.and_then(|s| tokio::process::ChildStderr::from_std(s).ok()) {
@@ -327,7 +332,8 @@ fn frame(message: &ToCodec, payload: &[u8]) -> Result<BytesMut, wire::WireError>
     Ok(out)
 }
 
-async fn write_frames(mut write: OwnedWriteHalf, mut inbox: mpsc::Receiver<BytesMut>) {
+/// Writes frames until the other side is gone.
+pub(crate) async fn write_frames(mut write: OwnedWriteHalf, mut inbox: mpsc::Receiver<BytesMut>) {
     while let Some(frame) = inbox.recv().await {
         if write.write_all(&frame).await.is_err() {
             // The reader sees the end of the link and tells the session.
@@ -380,13 +386,14 @@ async fn read_events(mut read: tokio::net::unix::OwnedReadHalf, outbox: mpsc::Se
 }
 
 /// Resident set size by `/proc/PID/statm` (proc(5): second field, pages of 4096 bytes on every platform that Weir is built for).
-fn resident_bytes(pid: u32) -> Option<u64> {
+pub(crate) fn resident_bytes(pid: u32) -> Option<u64> {
     let statm = std::fs::read_to_string(format!("/proc/{pid}/statm")).ok()?;
     let pages: u64 = statm.split_ascii_whitespace().nth(1)?.parse().ok()?;
     pages.checked_mul(rustix::param::page_size() as u64)
 }
 
-async fn pass_on_log(stderr: tokio::process::ChildStderr, pid: u32) {
+/// Its lines, into our log.
+pub(crate) async fn pass_on_log(stderr: tokio::process::ChildStderr, pid: u32) {
     // A line without end must not fill our memory: read at most so much of it.
     let mut lines = BufReader::new(stderr);
     loop {

@@ -278,8 +278,8 @@ pub struct Element {
 /// Why a frame was refused; always the other side's fault, and the end of the link.
 #[derive(Debug, thiserror::Error)]
 pub enum WireError {
-    /// The length field is over [`MAX_FRAME`] or under the smallest frame.
-    #[error("frame of {0} bytes is outside 3..={MAX_FRAME}")]
+    /// The length field is over the longest frame of this link ([`MAX_FRAME`] to a codec process) or under the smallest.
+    #[error("frame of {0} bytes is too long or too short")]
     Length(usize),
     /// The header length does not fit the frame or is over [`MAX_HEADER`].
     #[error("header of {0} bytes does not fit its frame")]
@@ -318,9 +318,17 @@ pub fn encode<M: Serialize>(message: &M, payload: &[u8], out: &mut BytesMut) -> 
 /// # Errors
 /// [`WireError`] when the bytes can be no frame; nothing after them can be trusted.
 pub fn decode<M: DeserializeOwned>(input: &mut BytesMut) -> Result<Option<(M, Bytes)>, WireError> {
+    decode_within(input, MAX_FRAME)
+}
+
+/// The same on a link whose frames are shorter.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_within<M: DeserializeOwned>(input: &mut BytesMut, longest: usize) -> Result<Option<(M, Bytes)>, WireError> {
     let Some((length, rest)) = input.split_first_chunk::<4>() else { return Ok(None) };
     let length = u32::from_be_bytes(*length) as usize;
-    if !(3..=MAX_FRAME).contains(&length) {
+    if !(3..=longest).contains(&length) {
         return Err(WireError::Length(length));
     }
     if rest.len() < length {

@@ -75,6 +75,8 @@ pub struct AudioTrack {
     /// What comes next repeats what a dead process gave: it is no sign of a source that is late.
     again: bool,
     waiting: VecDeque<AudioUnit>,
+    /// Frames whose time has come, but not that of the place where counting put them, up to [`MAX_ERROR`] later.
+    placed: Vec<Frame>,
     repairs: Repairs,
     /// Places within a frame on which no frame may begin, see [`AudioTrack::beside`].
     taken: Vec<i64>,
@@ -102,6 +104,7 @@ impl AudioTrack {
             strict: false,
             again: false,
             waiting: VecDeque::new(),
+            placed: Vec::new(),
             repairs: Repairs::default(),
             taken: Vec::new(),
         }
@@ -182,9 +185,9 @@ impl AudioTrack {
         (self.strict, self.again) = (true, true);
     }
 
-    /// Frames before `horizon`: no cut can come before it any more, as every later picture is decoded after it.
+    /// Frames that stand before `horizon`: no cut can come before it any more, as every later picture is decoded after it.
     pub fn release(&mut self, horizon: MediaTime) -> Vec<Frame> {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.placed);
         while self.waiting.front().is_some_and(|u| u.pts < horizon) {
             let Some(unit) = self.waiting.pop_front() else { break };
             let (late, dropped) = (horizon - unit.pts, self.repairs.dropped);
@@ -198,13 +201,15 @@ impl AudioTrack {
         if self.waiting.is_empty() && self.fill(horizon - self.patience(), &mut out) {
             self.strict = true;
         }
+        let ready = out.partition_point(|f| MediaTime::from_scale(f.start, self.format.rate) < horizon);
+        self.placed = out.split_off(ready);
         out
     }
 
     /// The track ends at `end`: what waits is placed, and a hole before `end` is filled. Gives the frames, the units that
     /// belong behind `end`, and what was done in all.
     pub fn finish(mut self, end: MediaTime) -> (Vec<Frame>, Vec<AudioUnit>, Repairs) {
-        let mut out = Vec::new();
+        let mut out = std::mem::take(&mut self.placed);
         let mut behind = Vec::new();
         while let Some(unit) = self.waiting.pop_front() {
             if unit.pts < end {
@@ -322,6 +327,22 @@ mod tests {
         assert_eq!(heard, (0..1000).map(|n| n * 1024).collect::<Vec<_>>());
     }
 
+    /// A cut may come at the horizon: a frame that is counted behind it would be packed in front of it.
+    #[test]
+    fn what_is_counted_behind_the_horizon_is_not_released_before_it() {
+        let mut t = track();
+        // Stamps that are 40 ms early: too little to be corrected.
+        (0..100i64).for_each(|n| t.push(unit(if n == 0 { 0 } else { n * 1024 / 48 - 40 })));
+        for ms in (1..3000).step_by(7) {
+            let horizon = MediaTime::from_millis(ms);
+            for f in t.release(horizon) {
+                assert!(MediaTime::from_scale(f.start, t.format.rate) < horizon, "{} at {ms} ms", f.start);
+            }
+        }
+        let (rest, behind, repairs) = t.finish(MediaTime::from_secs(3));
+        assert_eq!((rest.iter().filter(|f| &f.data[..] == b"aac").count(), behind.len(), repairs.dropped), (0, 0, 0));
+    }
+
     #[test]
     fn the_first_frame_stands_at_its_own_time() {
         // from 10 s on: a frame that lies before it is left out, one that comes later has silence in front of it
@@ -390,7 +411,7 @@ mod tests {
         // these lie in what was filled
         (2380..2500).step_by(20).for_each(|ms| t.push(unit(ms)));
         t.push(unit(2510));
-        let frames = t.release(MediaTime::from_millis(2511));
+        let frames = t.release(MediaTime::from_millis(2530));
         assert!((heard(&frames)[0] / 48 - 2510).abs() <= 11, "{frames:?}");
     }
 

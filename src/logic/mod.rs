@@ -34,6 +34,7 @@ pub mod services;
 pub mod skew;
 pub mod slate;
 pub mod sound;
+pub mod srt;
 pub mod state;
 pub mod stream;
 pub mod takeover;

@@ -49,6 +49,8 @@ pub struct Reading {
     pub waiting: usize,
     /// How long nothing was read because the session took nothing.
     pub blocked: Duration,
+    /// What SRT measures, where the connection is one of SRT.
+    pub srt: Option<super::srt::Numbers>,
 }
 
 /// One look.

@@ -311,6 +311,8 @@ pub struct Window {
     unfilled: Vec<usize>,
     /// The number behind the last of them, while none is named.
     after_skip: u64,
+    /// Rows with this number or a higher one are named by this call of [`Window::advance`], and no playlist has had them yet.
+    fresh_from: u64,
     /// Length of all published rows that are still listed; holes between rows do not count.
     listed: MediaTime,
     discontinuity_sequence: u64,
@@ -347,6 +349,7 @@ impl Window {
             skipped: Vec::new(),
             unfilled: Vec::new(),
             after_skip: 0,
+            fresh_from: 0,
             listed: MediaTime::ZERO,
             discontinuity_sequence: 0,
             evicted: Vec::new(),
@@ -565,6 +568,7 @@ impl Window {
             self.catch_up = None;
         }
         let mut changed = false;
+        (self.fresh_from, _) = self.sequences();
         while !self.pending.is_empty() && self.ready(0, excused, now) {
             let Some((front, end)) = self.pending.pop_front().and_then(|p| p.end.map(|end| (p, end))) else { break };
             self.publish(front, end);
@@ -680,7 +684,8 @@ impl Window {
             // RFC 8216, 6.2.2: what stays must not be shorter than the window. Durations are added up: behind a pause, the distance
             // between two rows says nothing about how much there is to play.
             let left = self.listed - (first.end - first.start);
-            if left < self.policy.window || self.published.len() == 1 {
+            // Nor does a row leave that no playlist has had: many that become ready at once are listed once, though they are more than the window.
+            if left < self.policy.window || self.published.len() == 1 || first.number >= self.fresh_from {
                 return;
             }
             let Some(gone) = self.published.pop_front() else { return };

@@ -390,9 +390,12 @@ impl Timeline {
         let Some(dts) = self.mapper.map(Track::Video, time, now) else { return out };
         self.audio_since = None;
         let (mut dts, mut pts) = (dts, dts + composition);
-        if let Some(newest) = self.newest.filter(|&newest| idr && pts <= newest) {
+        // What was closed is closed: its last picture is shown until `latest`.
+        let ended = self.open.is_none() && pts < self.latest;
+        if let Some(newest) = self.newest.filter(|&newest| idr && (pts <= newest || ended)) {
             // Nothing is shown before its own IDR, nor an IDR before what came before it.
-            let by = newest + self.picture() - pts;
+            let end = newest + self.picture();
+            let by = if ended { end.max(self.latest) } else { end } - pts;
             self.mapper.push_back(by);
             (dts, pts) = (dts + by, pts + by);
         }
@@ -607,6 +610,8 @@ impl Timeline {
             // another format: the old run ends where the new one begins
             self.discontinuity = true;
             if pts - start < MIN_SEGMENT && !matches!(self.phase, Phase::Probing { .. }) {
+                // However long its last picture would have been shown.
+                self.latest = self.latest.min(pts);
                 self.close(out);
             }
         }
@@ -748,8 +753,14 @@ impl Timeline {
     fn hole(&self, unit: &VideoUnit, length: MediaTime) -> Option<MediaTime> {
         let start = self.open.filter(|_| !matches!(self.phase, Phase::Probing { .. }))?;
         // The last picture stands until there is enough of a segment.
-        let end = self.latest.max(start + MIN_SEGMENT);
+        let end = self.shown_until(start).max(start + MIN_SEGMENT);
         (length > self.limit() && end - start <= self.limit() && end < unit.pts).then_some(end)
+    }
+
+    /// Where the segment that began at `start` ends if nothing follows: its last picture is shown for the nominal length, or for what the target duration leaves of it.
+    fn shown_until(&self, start: MediaTime) -> MediaTime {
+        let most = start + self.limit();
+        if self.newest.is_some_and(|newest| newest < most) { self.latest.min(most) } else { self.latest }
     }
 
     /// Takes the session's decisions at `now`, the time of the first possible cut. `true` when the unit there begins a segment.
@@ -889,6 +900,7 @@ impl Timeline {
 
     fn close(&mut self, out: &mut Vec<Event>) {
         let Some(start) = self.open.take() else { return };
+        self.latest = self.shown_until(start);
         let dropped = self.latest - start < MIN_SEGMENT;
         if dropped {
             self.next -= 1;

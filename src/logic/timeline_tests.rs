@@ -284,6 +284,36 @@ fn another_format_takes_effect_at_the_next_idr_with_a_discontinuity() {
     assert_eq!(c.start.millis(), 5000);
 }
 
+/// Segments lie one behind another.
+fn in_order(events: &[Event]) -> Vec<(i64, i64)> {
+    let all = segments(events);
+    assert!(all.windows(2).all(|w| w[0].1 <= w[1].0), "{all:?}");
+    all
+}
+
+#[test]
+fn another_format_that_comes_at_once_drops_what_is_too_short_by_it() {
+    // The last picture, 480 ms behind the cut, would be shown for 33 ms: long enough for a segment, but the next one begins 490 ms behind it.
+    let mut t = timeline(Policy::default());
+    let mut events = show(&mut t, (0..63).map(|n| n * 40), &[0, 2000]);
+    t.video_config(VideoFormat { width: 640, ..format() }, NOW);
+    for ms in (2490..5000).step_by(40) {
+        events.extend(t.video(ms, 0, ms == 2490 || ms == 4490, Bytes::from_static(b"x"), NOW));
+    }
+    assert_eq!(in_order(&events), [(0, 2000), (2490, 4490)]);
+}
+
+#[test]
+fn a_picture_that_is_shown_before_the_end_of_what_was_closed_is_moved_behind_it() {
+    // Nobody encodes, so what is behind the hole has no IDR and the segment is closed; then one comes that says it is shown 13 ms before its end.
+    let mut t = timeline(Policy { can_encode: false, ..Policy::default() });
+    let mut events = show(&mut t, (0..98).map(|n| n * 40).chain([5800]), &[0, 2000]);
+    for ms in (5840..8000).step_by(40) {
+        events.extend(t.video(ms, -1940, ms == 5840 || ms == 7840, Bytes::from_static(b"x"), NOW));
+    }
+    assert_eq!(in_order(&events), [(0, 2000), (2000, 3913), (3913, 5913)]);
+}
+
 #[test]
 fn late_audio_of_another_format_waits_for_a_discontinuity() {
     let mut t = Timeline::new(Policy::default());

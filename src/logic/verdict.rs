@@ -38,6 +38,7 @@ pub enum Code {
     AudioDrift,
     DeclaredOtherwise,
     UplinkTooSlow,
+    LineLoss,
     ClockJumps,
     EncoderBehind,
     EncoderLost,
@@ -68,6 +69,7 @@ impl Code {
             Self::AudioDrift => "audio_drift",
             Self::DeclaredOtherwise => "declared_otherwise",
             Self::UplinkTooSlow => "uplink_too_slow",
+            Self::LineLoss => "line_loss",
             Self::ClockJumps => "clock_jumps",
             Self::EncoderBehind => "encoder_behind",
             Self::EncoderLost => "encoder_lost",
@@ -230,6 +232,8 @@ pub struct Observed {
     pub store_away: bool,
     /// Jumps of the publisher's clock, if there was one in the last minutes.
     pub clock_jumps: u64,
+    /// What SRT measures, of a publisher that comes by it.
+    pub srt: Option<super::srt::Line>,
 }
 
 /// A drift in millionths as a streamer reads it: percent, and `fast` or `slow`.

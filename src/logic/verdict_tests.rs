@@ -46,6 +46,7 @@ fn well() -> Observed {
         store_lag: None,
         store_away: false,
         clock_jumps: 0,
+        srt: None,
     }
 }
 

@@ -79,8 +79,9 @@ pub(super) fn summary(worker: &Worker) -> Value {
 /// Where publishers go.
 fn ingest(c: &Config) -> Vec<Value> {
     let of = |proto: &str, a: SocketAddr| json!({ "proto": proto, "addr": a.ip(), "port": a.port() });
-    let rtmps = c.rtmps.parse().ok().map(|a| of("rtmps", a));
-    [of("rtmp", c.rtmp)].into_iter().chain(rtmps).collect()
+    let others = [("rtmps", &c.rtmps), ("srt", &c.srt)].into_iter();
+    let others = others.filter_map(|(proto, address)| Some(of(proto, address.parse().ok()?)));
+    [of("rtmp", c.rtmp)].into_iter().chain(others).collect()
 }
 
 fn percent(permille: Option<u16>) -> Option<u16> {

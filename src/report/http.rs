@@ -137,6 +137,7 @@ async fn scrape(State(worker): Shared) -> Response {
         tls: worker.tls.as_deref(),
         keys: &worker.keys,
         capacity: &worker.capacity,
+        srt: worker.srt.as_deref(),
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
         replication: worker.context.replication.as_ref(),
@@ -189,6 +190,7 @@ async fn about(State(worker): Shared) -> Response {
         "replication": worker.context.replication.as_ref().map(replication),
         "capacity": capacity::summary(&worker),
         "rtmp": publish_addresses(c),
+        "srt": worker.srt.as_ref().map(|_| format!("srt://{}", c.srt)).into_iter().collect::<Vec<_>>(),
         "open": c.open != crate::config::Open::No,
         "draining": worker.is_draining(),
     });

@@ -15,6 +15,7 @@ use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::auth;
 use crate::ingest::rtmp::{Cause, Stats};
+use crate::ingest::srt;
 use crate::ingest::tls::{Outcome, Tls};
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::{EncoderClass, Status};
@@ -25,8 +26,8 @@ use crate::store::Store;
 use crate::worker::EncoderReport;
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfStream {
-    stream: String,
+pub(super) struct OfStream {
+    pub stream: String,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -76,8 +77,8 @@ struct OfResult {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct OfCause {
-    cause: &'static str,
+pub(super) struct OfCause {
+    pub cause: &'static str,
 }
 
 /// What the page is made of.
@@ -91,6 +92,8 @@ pub struct Sources<'a> {
     pub tls: Option<&'a Tls>,
     /// Who may publish.
     pub keys: &'a auth::Keys,
+    /// The SRT listener's, where there is one.
+    pub srt: Option<&'a srt::Stats>,
     /// Requests to it are counted.
     pub store: &'a Store,
     /// Where objects wait on disk.
@@ -112,7 +115,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, tls, keys, store, spool, capacity, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, capacity, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -134,6 +137,10 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         handshakes(&mut registry, tls);
     }
     judgements(&mut registry, keys);
+    if let Some(srt) = srt {
+        super::srt::listener(&mut registry, srt);
+    }
+    super::srt::lines(&mut registry, statuses);
     super::gpu::encoder(&mut registry, encoder);
     if let Some(seen) = gpu {
         super::gpu::metrics(&mut registry, seen);
@@ -420,6 +427,7 @@ mod tests {
             tls: None,
             keys: &auth::Keys::open(),
             capacity: &crate::capacity::tests::capacity(60_000, true),
+            srt: Some(&srt::Stats::default()),
             store: &Store::Memory(Default::default()),
             spool: None,
             replication: Some(&replication),
@@ -437,6 +445,7 @@ mod tests {
             "weir_refused_full_total 0",
             "weir_publish_judgements_total{result=\"granted\"} 0",
             "weir_bans 0",
+            "weir_srt_connections_ended_total{cause=\"passphrase\"} 0",
             "weir_codec_warm_hits_total 3",
             "weir_encoder_budget_ratio{uuid=\"GPU-0\"} 0.75",
             "weir_replication_seconds_bucket{le=\"900.0\"} 0",

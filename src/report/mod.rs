@@ -5,3 +5,4 @@ pub mod gpu;
 pub mod http;
 pub mod metrics;
 pub mod page;
+mod srt;

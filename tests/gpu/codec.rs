@@ -111,13 +111,16 @@ fn every_cut_is_an_idr_on_every_rung_and_no_picture_leaves_the_device() {
 #[test]
 fn thumbnails_are_scaled_on_the_device_and_nothing_else_is_downloaded() {
     let double = Double::start();
-    // As OBS sends by default: BT.709. (The scaler does not convert from one matrix to another, for rungs either.)
-    let red = "drawbox=color=red:t=fill,scale=in_color_matrix=bt601:out_color_matrix=bt709";
-    let red = ["-vf", red, "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"];
+    // OBS sends BT.709 by default, and BT.601 where it is told to. The scaler does not convert from one matrix to another.
+    let in_709 = "drawbox=color=red:t=fill,scale=in_color_matrix=bt601:out_color_matrix=bt709";
+    let in_709 = ["-vf", in_709, "-colorspace", "bt709", "-color_primaries", "bt709", "-color_trc", "bt709"];
+    let in_601 = ["-vf", "drawbox=color=red:t=fill", "-colorspace", "smpte170m", "-color_primaries", "smpte170m"];
+    let rungs = [(426, 240, false), (320, 180, false)];
     // The second one's rung has borders, so that its thumbnail is made of the decoder's picture.
-    for (clip, rungs) in [
-        (Clip::make(640, 360, 25, 5, &red), [(426, 240, false), (320, 180, false)]),
-        (Clip::make(480, 360, 25, 5, &red), [(426, 240, false), (320, 180, false)]),
+    for (clip, matrix) in [
+        (Clip::make(640, 360, 25, 5, &in_709), 1),
+        (Clip::make(480, 360, 25, 5, &in_709), 1),
+        (Clip::make(640, 360, 25, 5, &in_601), 6),
     ] {
         let plan = thumbnails::ordered(&clip, nvidia(&clip, &rungs));
         let ordered = plan.thumbnail.unwrap();
@@ -129,6 +132,10 @@ fn thumbnails_are_scaled_on_the_device_and_nothing_else_is_downloaded() {
         check(&out, &clip, &rungs, cuts);
         let after = double.state();
         assert_eq!(out.thumbnails.iter().map(|t| t.0).collect::<Vec<_>>(), [clip.times()[0], clip.times()[100]]);
+        for rung in &out.rungs {
+            let signal = rung.sps().vui_parameters.unwrap().video_signal_type.unwrap();
+            assert_eq!(signal.colour_description.unwrap().matrix_coefficients, matrix, "what players convert by");
+        }
         for (_, jpeg) in &out.thumbnails {
             thumbnails::is_all(&thumbnails::decoded(jpeg, &ordered), [255, 0, 0]);
         }

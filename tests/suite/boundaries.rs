@@ -239,7 +239,7 @@ fn only_the_codec_process_names_gstreamer() {
 }
 
 /// Where unsafe code may stand: in processes of their own.
-const APART: [&str; 2] = ["src/bin/weir-codec/", "src/gpu/driver/"];
+const APART: [&str; 3] = ["src/bin/weir-codec/", "src/bin/weir-srt/", "src/gpu/driver/"];
 
 #[test]
 fn only_the_watcher_process_opens_libraries_of_nvidia() {

@@ -35,6 +35,8 @@ mod rtmp;
 mod rtmps;
 #[cfg(feature = "gst")]
 mod s3;
+#[cfg(all(feature = "gst", feature = "srt"))]
+mod srt;
 #[cfg(feature = "gst")]
 mod storm;
 #[cfg(feature = "gst")]

@@ -17,7 +17,6 @@ mod meter;
 mod picture;
 mod pipeline;
 mod sample_clock;
-mod sandbox;
 mod sound;
 mod tap;
 mod thumbnail;
@@ -30,6 +29,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
+use weir::link::sandbox;
 
 /// Arguments. Without any, the link is served on standard input.
 #[derive(Debug, Parser)]
@@ -75,17 +75,6 @@ pub(crate) fn log(line: &str) {
     let _ = writeln!(std::io::stderr(), "weir-codec: {line}");
 }
 
-fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
-    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
-    // The signal comes when the *thread* that started this process ends: the supervisor must not start it from a short-lived thread.
-    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("cannot ask to die with the parent: {e}"))?;
-    let actual = getppid().map_or(0, Pid::as_raw_pid);
-    match expected {
-        Some(expected) if expected != actual => Err(format!("parent {expected} is gone, now it is {actual}")),
-        _ => Ok(()),
-    }
-}
-
 /// Closes what the supervisor was itself started with and did not mark close-on-exec: a listener there would be open to whoever takes a decoder over.
 fn close_inherited() {
     // SAFETY: nothing in this process owns a descriptor above 2 yet: main has opened none and no other thread runs.
@@ -100,7 +89,7 @@ fn main() -> ExitCode {
     // A person may start the others from a shell, and then nobody has to die with anybody.
     let linked = !arguments.inventory && !arguments.picture.picture && !arguments.sandbox_check && !arguments.bench;
     if (linked || arguments.parent.is_some())
-        && let Err(e) = die_with_parent(arguments.parent)
+        && let Err(e) = sandbox::die_with_parent(arguments.parent)
     {
         log(&e);
         return ExitCode::FAILURE;
@@ -111,7 +100,7 @@ fn main() -> ExitCode {
     let on_gpu = arguments.encoder == Encoders::Nvidia;
     if on_gpu {
         // Before there are threads: a rule of this kind holds for the one that asks, and those that it starts.
-        sandbox::confine_files(&arguments.device_path);
+        sandbox::confine_files(&arguments.device_path, log);
     }
     if let Err(e) = gstreamer::init() {
         log(&format!("GStreamer does not start: {e}"));
@@ -123,7 +112,7 @@ fn main() -> ExitCode {
     inventory::load(on_gpu);
     // Before the rest of the sandbox: the driver may start a program to make its devices.
     let device = if on_gpu { device::try_out() } else { Ok(()) };
-    sandbox::enter(on_gpu);
+    sandbox::enter(sandbox::Keeps { opening: on_gpu, memory: (!on_gpu).then_some(sandbox::CODEC_MEMORY) }, log);
     if arguments.sandbox_check {
         return print(&sandbox::check());
     }

@@ -5,6 +5,8 @@ use rtmp_runtime::RtmpError;
 use super::stats::Cause;
 use crate::blame::Blame;
 use crate::ingest::auth::BadName;
+use crate::ingest::gate::Full;
+use crate::ingest::queue::Left;
 use crate::ingest::{Refusal, flv, proxy, tls};
 
 /// The RTMP application that publishers must name: `rtmp://host/live`.
@@ -127,6 +129,21 @@ pub enum Error {
     /// The socket failed.
     #[error("connection failed: {0}")]
     Io(#[from] std::io::Error),
+}
+
+impl From<Full> for Error {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All(limit) => Error::Full { limit },
+            Full::Address(limit) => Error::AddressFull { limit },
+        }
+    }
+}
+
+impl From<Left> for Error {
+    fn from(Left(reason): Left) -> Self {
+        reason.map_or(Error::WorkerLeft, Error::Dismissed)
+    }
 }
 
 impl Error {

@@ -108,7 +108,7 @@ impl Limits {
 
     /// Bytes of unfinished messages on all chunk streams: one of the longest and 64 KiB, since audio and commands may begin in the middle
     /// of a video message.
-    pub(super) fn max_in_progress(&self) -> usize {
+    pub(in crate::ingest) fn max_in_progress(&self) -> usize {
         widen(self.message_bytes).saturating_add(64 << 10)
     }
 
@@ -116,29 +116,29 @@ impl Limits {
         Duration::from_millis(self.handshake_ms)
     }
 
-    pub(super) fn setup(&self) -> Duration {
+    pub(in crate::ingest) fn setup(&self) -> Duration {
         Duration::from_millis(self.setup_ms)
     }
 
-    pub(super) fn verdict(&self) -> Duration {
+    pub(in crate::ingest) fn verdict(&self) -> Duration {
         Duration::from_millis(self.verdict_ms)
     }
 
-    pub(super) fn idle(&self) -> Duration {
+    pub(in crate::ingest) fn idle(&self) -> Duration {
         Duration::from_millis(self.idle_ms)
     }
 
-    pub(super) fn write(&self) -> Duration {
+    pub(in crate::ingest) fn write(&self) -> Duration {
         Duration::from_millis(self.write_ms)
     }
 
-    pub(super) fn goodbye(&self) -> Duration {
+    pub(in crate::ingest) fn goodbye(&self) -> Duration {
         Duration::from_millis(self.goodbye_ms)
     }
 }
 
 /// `u32` as a length; Weir runs on 64-bit machines, and elsewhere this only makes a limit smaller.
-pub(super) fn widen(n: u32) -> usize {
+pub(in crate::ingest) fn widen(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 

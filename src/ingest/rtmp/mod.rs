@@ -7,10 +7,8 @@
 mod connect;
 mod error;
 mod front;
-mod gate;
 mod limits;
 mod metadata;
-mod queue;
 mod session;
 mod stats;
 
@@ -27,12 +25,13 @@ use tokio_util::sync::CancellationToken;
 pub use self::connect::Codecs;
 pub use self::error::{APP, Deadline, Error};
 pub use self::front::Front;
-use self::gate::Gate;
+pub(super) use self::limits::widen;
 pub use self::limits::{Limits, OutOfRange};
 use self::session::End;
 pub use self::stats::{Cause, Stats};
 #[cfg(any(test, fuzzing))]
 pub(crate) use self::{metadata::parse as parse_script, session::tag_body};
+use super::gate::Gate;
 use super::{Protocol, Request};
 
 /// Pause after `accept` failed for want of descriptors or memory: long enough not to spin, short enough that nobody's connection times out.
@@ -118,7 +117,7 @@ impl Server {
         let _connected = self.stats.connected();
         let outcome = match self.gate.enter(peer.ip()) {
             Ok(_place) => session::run(self, io, peer, protocol).await,
-            Err(full) => Err(full),
+            Err(full) => Err(full.into()),
         };
         self.ended(peer, outcome);
     }

@@ -21,9 +21,9 @@ use tokio::time::{Instant, timeout, timeout_at};
 use super::connect::Connect;
 use super::error::{APP, Deadline, Error};
 use super::limits::widen;
-use super::queue::Queue;
 use super::{Server, connect, metadata};
 use crate::ingest::auth::Name;
+use crate::ingest::queue::Queue;
 use crate::ingest::{Packet, Protocol, Refusal, Request, Verdict, flv, proxy, tls};
 
 /// Bytes per read: 16 ms of 8 Mbit/s, and one TLS record.
@@ -217,7 +217,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             }
             let n = loop {
                 let to = tokio::select! {
-                    () = queue.closed() => return Err(queue.left()),
+                    () = queue.closed() => return Err(queue.left().into()),
                     read = self.read(READ, idle, Deadline::Idle) => break read?,
                     to = line.asked_to_move(), if !asked => to,
                 };

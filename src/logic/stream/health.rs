@@ -11,6 +11,7 @@ use crate::logic::allowance::{self, Allowance, Standing};
 use crate::logic::encoding::Encoding;
 use crate::logic::facts::Tally;
 use crate::logic::pace::{self, Look, Pace, Reading};
+use crate::logic::srt;
 use crate::logic::time::MediaTime;
 use crate::logic::verdict::{self, Observed, Verdict};
 
@@ -26,6 +27,7 @@ pub(super) struct Watch {
     reading: Reading,
     pub pace: Pace,
     allowance: Allowance,
+    srt: srt::Watch,
     jumps: Tally,
     lost: Tally,
 }
@@ -38,6 +40,7 @@ pub struct Measured {
     pub audio: Option<MeasuredAudio>,
     pub declared: Declared,
     pub uplink: Uplink,
+    pub srt: Option<MeasuredSrt>,
 }
 
 /// The source's video.
@@ -102,6 +105,42 @@ pub struct Uplink {
     pub slow_episodes: u64,
 }
 
+/// What SRT measures of it.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as above")]
+pub struct MeasuredSrt {
+    pub rtt_ms: f64,
+    pub latency_ms: u32,
+    pub buffer_ms: u32,
+    pub packets: u64,
+    pub lost: u64,
+    pub retransmitted: u64,
+    pub dropped: u64,
+    pub undecrypted: u64,
+    pub loss_percent: f64,
+    pub ts_holes: u64,
+    pub encryption: Option<String>,
+}
+
+impl From<srt::Line> for MeasuredSrt {
+    fn from(line: srt::Line) -> Self {
+        let n = line.numbers;
+        Self {
+            rtt_ms: thousandths(n.rtt_us),
+            latency_ms: n.latency_ms,
+            buffer_ms: n.buffer_ms,
+            packets: n.received,
+            lost: n.lost,
+            retransmitted: n.retransmitted,
+            dropped: n.dropped,
+            undecrypted: n.undecrypted,
+            loss_percent: thousandths(line.loss.saturating_mul(100)),
+            ts_holes: n.holes,
+            encryption: (n.key_length > 0).then(|| format!("AES-{}", u32::from(n.key_length) * 8)),
+        }
+    }
+}
+
 fn seconds(t: MediaTime) -> f64 {
     thousandths(t.millis().max(0).unsigned_abs())
 }
@@ -121,6 +160,7 @@ impl Stream {
     pub(super) fn watch_anew(&mut self) {
         self.watch.reading = Reading::default();
         self.watch.pace.another_publisher();
+        self.watch.srt.clear();
     }
 
     /// When [`Stream::look`] is due.
@@ -146,6 +186,9 @@ impl Stream {
             let (is, most, span) = (measured / 1000, limit / 1000, allowance::SPAN.as_secs());
             let reason = format!("{is} kbit/s for {span} s, this stream key allows {most}: set a lower bitrate");
             self.outputs.push_back(Output::Refuse(reason));
+        }
+        if let Some(numbers) = look.reading.srt {
+            self.watch.srt.follow(numbers, now.mono);
         }
         self.watch.jumps.follow(self.timeline.jumps(), now.mono);
         self.watch.lost.follow(self.encoding.as_ref().map_or(0, Encoding::deaths), now.mono);
@@ -195,6 +238,7 @@ impl Stream {
             store_lag: self.watch.pace.store_lag(),
             store_away: self.queue.is_away(),
             clock_jumps: self.watch.jumps.recent(RECENT_JUMP, now.mono),
+            srt: self.watch.srt.line(),
         })
     }
 
@@ -255,6 +299,7 @@ impl Stream {
             slow: self.watch.pace.uplink_is_slow(),
             slow_episodes: self.watch.pace.uplink_episodes(),
         };
-        Measured { video, audio, declared, uplink }
+        let srt = self.watch.srt.line().filter(|_| self.lifecycle.is_live()).map(MeasuredSrt::from);
+        Measured { video, audio, declared, uplink, srt }
     }
 }

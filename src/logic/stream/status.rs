@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 
+use super::health::MeasuredSrt;
 use super::{Measured, Now, Stream};
 use crate::logic::capacity::Demand;
 use crate::logic::pace;
@@ -109,6 +110,8 @@ pub struct Playback {
 pub struct Input {
     pub video: Option<VideoInput>,
     pub audio: Option<AudioInput>,
+    /// The line of a publisher that comes by SRT.
+    pub srt: Option<MeasuredSrt>,
 }
 
 /// Its video, as measured.
@@ -205,6 +208,7 @@ impl Stream {
             }),
         });
         let health = self.verdict(now);
+        let measured = self.measured(now);
         let mut warnings = health.sentences();
         if !self.is_slate() {
             warnings.extend(self.audio_warnings(has_audio));
@@ -221,13 +225,13 @@ impl Stream {
                 dash: format!("/{}", self.keys.mpd()),
                 recording: self.keys.is_recorded().then(|| format!("/{}", self.keys.clone().of_recording().index())),
             },
-            input: Input { video, audio },
+            input: Input { video, audio, srt: measured.srt.clone() },
             captions: self.captions.seen().iter().map(ToString::to_string).collect(),
             passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
             slate: self.is_slate(),
             warnings,
             health,
-            measured: self.measured(now),
+            measured,
             demand: self.demand(),
             behind: self.is_behind(),
             codec_pid,

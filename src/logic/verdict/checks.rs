@@ -8,6 +8,7 @@ use crate::logic::allowance::{self, Standing};
 use crate::logic::model::Coding;
 use crate::logic::obstacle::{MAX_GOP, MAX_LEVEL, Obstacle};
 use crate::logic::pace;
+use crate::logic::srt;
 use crate::logic::time::MediaTime;
 
 /// A key frame interval may exceed the target by so much: encoders count frames, and a scene cut shifts them.
@@ -40,6 +41,7 @@ const OUTPUT_SIZE: &str = "Settings > Video > Output (Scaled) Resolution";
 const FPS: &str = "Settings > Video > Common FPS Values";
 const AUDIO: &str = "Audio Mixer, and Settings > Audio > Global Audio Devices";
 const RATE: &str = "Settings > Audio > Sample Rate";
+const LATENCY: &str = "Settings > Stream > Server: add ?latency=MICROSECONDS behind the srt:// address";
 const X264: &str = "Settings > Output > Streaming > x264 Options: remove open-gop and intra-refresh";
 
 pub(super) fn all(o: &Observed) -> Vec<Finding> {
@@ -56,6 +58,7 @@ pub(super) fn all(o: &Observed) -> Vec<Finding> {
         out.extend(audio(o));
         out.extend(o.allowance.map(allowance));
         out.extend(line(o));
+        out.extend(o.srt.map(line_loss));
         out.extend(encoders(o));
     }
     out.push(store(o));
@@ -341,6 +344,28 @@ fn line(o: &Observed) -> Vec<Finding> {
     out
 }
 
+/// SRT mends loss for as long as its latency lets it.
+fn line_loss(line: srt::Line) -> Finding {
+    let (percent, limit) = (tenths(line.loss.saturating_mul(100)), signed(srt::LOSS.saturating_mul(100)));
+    let advice = match line.latency_advice() {
+        Some(ms) => format!("set the latency to at least {ms} ms in the encoder"),
+        None => "use a cable, or a lower bitrate".into(),
+    };
+    let (severity, text) = if line.dropped > 0 {
+        let text = format!(
+            "{percent} % of the packets are lost on the way, and {} came too late in the last half minute: {advice}",
+            line.dropped
+        );
+        (Severity::Warning, text)
+    } else if line.is_lossy() {
+        (Severity::Notice, format!("{percent} % of the packets are lost on the way and sent again: {advice}"))
+    } else {
+        (Severity::Ok, format!("{percent} % of the packets are lost on the way"))
+    };
+    let found = finding(Code::LineLoss, severity, text).at(signed(line.loss.saturating_mul(100)), limit, "%");
+    if line.latency_advice().is_some() { found.set(LATENCY) } else { found }
+}
+
 fn encoders(o: &Observed) -> Vec<Finding> {
     let mut out = Vec::new();
     if let Some(lag) = o.encoder_lag {
@@ -366,5 +391,31 @@ fn store(o: &Observed) -> Finding {
             finding(Code::StoreBehind, Severity::Warning, text).at(signed(millis(lag)), signed(millis(pace::STORE)), "s")
         }
         None => finding(Code::StoreBehind, Severity::Ok, "the store keeps up"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn loss_that_is_mended_is_a_notice_and_what_came_too_late_a_warning() {
+        let numbers = srt::Numbers { rtt_us: 100_000, latency_ms: 250, ..Default::default() };
+        let of = |loss, dropped| line_loss(srt::Line { numbers, loss, dropped });
+        let fine = of(20, 0);
+        assert_eq!(
+            (fine.severity, fine.text.as_str(), fine.setting),
+            (Severity::Ok, "2.0 % of the packets are lost on the way", None)
+        );
+        let mended = of(31, 0);
+        assert_eq!((mended.severity, mended.measured, mended.limit), (Severity::Notice, Some(Milli(3100)), Some(Milli(2000))));
+        assert!(mended.text.ends_with(
+            "3.1 % of the packets are lost on the way and sent again: set the latency to at least 400 ms in the encoder"
+        ));
+        assert_eq!(mended.setting, Some(LATENCY));
+        let late = of(31, 4);
+        assert!(late.severity == Severity::Warning && late.text.contains("4 came too late"), "{}", late.text);
+        let enough = srt::Line { numbers: srt::Numbers { latency_ms: 500, ..numbers }, loss: 31, dropped: 0 };
+        assert!(line_loss(enough).text.ends_with("use a cable, or a lower bitrate"));
     }
 }

@@ -49,14 +49,23 @@ impl Clip {
 
     /// The file.
     pub fn file(&self) -> PathBuf {
+        self.made("flv", &["-f", "flv", "-flvflags", "no_duration_filesize"])
+    }
+
+    /// The same as MPEG-TS, with times that are not rounded to milliseconds.
+    pub fn transport_stream(&self) -> PathBuf {
+        self.made("ts", &["-f", "mpegts"])
+    }
+
+    fn made(&self, extension: &str, muxer: &[&str]) -> PathBuf {
         let arguments = self.arguments();
         let mut hash = DefaultHasher::new();
         arguments.hash(&mut hash);
-        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clip-{:016x}.flv", hash.finish()));
+        let path = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("clip-{:016x}.{extension}", hash.finish()));
         let _one_at_a_time = MAKING.lock().unwrap_or_else(PoisonError::into_inner);
         if !path.exists() {
-            let unfinished = path.with_extension(format!("{}.flv", std::process::id()));
-            let output = ["-f", "flv", "-flvflags", "no_duration_filesize", tools::text(&unfinished)];
+            let unfinished = path.with_extension(format!("{}.{extension}", std::process::id()));
+            let output = muxer.iter().copied().chain([tools::text(&unfinished)]);
             tools::ffmpeg(arguments.iter().map(String::as_str).chain(output));
             std::fs::rename(&unfinished, &path).unwrap();
         }

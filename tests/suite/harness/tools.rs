@@ -8,6 +8,8 @@ fn package(program: &str) -> &str {
         "ffmpeg" | "ffprobe" => "ffmpeg",
         "node" => "nodejs",
         "readelf" => "binutils",
+        "srt-live-transmit" => "srt-tools",
+        "gst-launch-1.0" => "gstreamer1.0-tools",
         other => other,
     }
 }

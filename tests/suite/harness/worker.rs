@@ -24,6 +24,8 @@ pub struct Worker {
     lines: Lines,
     agent: ureq::Agent,
     pub rtmp: SocketAddr,
+    /// Where there is a listener.
+    pub srt: Option<SocketAddr>,
     pub http: SocketAddr,
     pub admin: SocketAddr,
     folder: TempDir,
@@ -51,9 +53,14 @@ impl Worker {
         Self::start_with(&[&["--open", "--set", "reconnect_grace=1"], flags].concat(), &[])
     }
 
+    /// The same, with SRT as it is by default.
+    pub fn start_by_default(flags: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), flags, &[], true)
+    }
+
     /// With these flags only (and addresses, folders and preset), and these variables in its environment.
     pub fn start_with(flags: &[&str], environment: &[(&str, &str)]) -> Self {
-        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), flags, environment)
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_weir")), flags, environment, false)
     }
 
     /// The same, with a disk of its own of so many KiB at `disk`, which nobody else sees: a file system in memory, in a mount namespace.
@@ -62,12 +69,16 @@ impl Worker {
         command.args(["--mount", "--map-root-user", "sh", "-ec"]);
         command.arg(format!("mount -t tmpfs -o size={kib}k weir-test \"$0\"; exec \"$@\""));
         command.arg(disk).arg(env!("CARGO_BIN_EXE_weir"));
-        Self::start_by(command, flags, environment)
+        Self::start_by(command, flags, environment, false)
     }
 
-    fn start_by(mut command: Command, flags: &[&str], environment: &[(&str, &str)]) -> Self {
+    fn start_by(mut command: Command, flags: &[&str], environment: &[(&str, &str)], srt: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         command.arg("run");
+        // Tests of SRT ask for it: one process less for all others.
+        if !srt && !flags.contains(&"--srt") {
+            command.args(["--srt", ""]);
+        }
         for listener in ["--rtmp", "--http", "--admin"] {
             command.args([listener, "127.0.0.1:0"]);
         }
@@ -90,12 +101,14 @@ impl Worker {
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(GUARD)).build().into();
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut worker = Self { child, lines, agent, rtmp: nowhere, http: nowhere, admin: nowhere, folder };
+        let mut worker = Self { child, lines, agent, rtmp: nowhere, srt: None, http: nowhere, admin: nowhere, folder };
         let (_, listening) = worker.logged("listening");
         let address = |name: &str| {
             let field = listening.split_whitespace().find_map(|w| w.strip_prefix(name)?.strip_prefix('='));
-            field.and_then(|a| a.parse().ok()).unwrap_or_else(|| panic!("no address {name} in {listening:?}"))
+            field.and_then(|a| a.parse().ok())
         };
+        worker.srt = address("srt");
+        let address = |name: &str| address(name).unwrap_or_else(|| panic!("no address {name} in {listening:?}"));
         (worker.rtmp, worker.http, worker.admin) = (address("rtmp"), address("http"), address("admin"));
         worker
     }

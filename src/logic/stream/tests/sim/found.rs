@@ -150,3 +150,46 @@ fn the_first_sound_behind_silence_is_on_the_grid_of_frames() {
     ];
     run(session(false), camera(), &acts).unwrap();
 }
+
+/// The last picture before another format came less than its nominal length before it: what was too short by that was closed as long enough, and ended
+/// behind the beginning of what followed.
+#[test]
+fn a_run_that_another_format_ends_does_not_reach_into_it() {
+    let first = Source { gop: 3, level: true, ..camera() };
+    let other = Source { fps: 10, gop: 20, ..camera() };
+    let acts =
+        [Act::Play(5068), Act::Stall(2401), Act::Pause(198, true), Act::Garbage(254), Act::Switch(other), Act::Play(532)];
+    run(session(false), first, &acts).unwrap();
+}
+
+/// A frame whose own time was before the horizon was packed although it was counted behind it: the cut came between the two, and the next segment began
+/// with the frame behind it, a frame late.
+#[test]
+fn a_frame_that_is_counted_behind_a_cut_is_the_first_of_its_segment() {
+    let acts = [Act::Play(1), Act::Silence(0, 520), Act::Jump(-131, 0), Act::Play(4954), Act::Jump(8, 8), Act::Play(13_526)];
+    run(session(false), Source { fps: 25, gop: 50, audio: Some(0), ..camera() }, &acts).unwrap();
+}
+
+/// The last picture of a session lay within the target duration, and its end, by the length that the parameter sets say, was not.
+#[test]
+fn the_last_picture_is_not_shown_beyond_the_target_duration() {
+    let other = Source { record: Some(3), fps: 25, gop: 50, audio: Some(0), ..camera() };
+    let acts = [
+        Act::Reconnect(false, 0, other),
+        Act::Play(5024),
+        Act::Silence(0, 3057),
+        Act::Play(3065),
+        Act::Jump(-834, -834),
+        Act::Play(4352),
+        Act::Pause(1814, true),
+        Act::Play(1160),
+    ];
+    run(session(true), camera(), &acts).unwrap();
+}
+
+/// One row was held up by encoders that were replaced, and those behind it became ready with it: more than the window, so that it left without having been listed.
+#[test]
+fn rows_that_become_ready_at_once_are_all_listed() {
+    let acts = [Act::Lookahead(23), Act::Play(6821), Act::Stall(8820), Act::Play(2600)];
+    run(session(true), Source { record: Some(1), ..camera() }, &acts).unwrap();
+}

@@ -1,11 +1,19 @@
-//! Counts connections, in all and per address, and refuses the next one over a limit. Knows no sockets.
+//! Counts connections, in all and per address, and refuses the next one over a limit. Each kind of listener has one. Knows no sockets.
 
 use std::collections::HashMap;
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use super::error::Error;
-use crate::ingest::household;
+use super::household;
+
+/// Why there is no place.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Full {
+    /// All places are taken; how many there are.
+    All(u32),
+    /// All places of this address are taken; how many it may have.
+    Address(u32),
+}
 
 /// The counter.
 #[derive(Debug)]
@@ -35,18 +43,18 @@ impl Gate {
     }
 
     /// A place for somebody from this address.
-    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Error> {
+    pub(super) fn enter(self: &Arc<Self>, address: IpAddr) -> Result<Place, Full> {
         let mut place = self.arrive()?;
         place.belongs_to(address)?;
         Ok(place)
     }
 
     /// A place for somebody whose address a load balancer is still to tell.
-    pub(super) fn arrive(self: &Arc<Self>) -> Result<Place, Error> {
+    pub(super) fn arrive(self: &Arc<Self>) -> Result<Place, Full> {
         // A count cannot be half changed: a poisoned lock is as good as any.
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
         if open.total >= self.total {
-            return Err(Error::Full { limit: self.total });
+            return Err(Full::All(self.total));
         }
         open.total += 1;
         Ok(Place { gate: Arc::clone(self), address: None })
@@ -55,12 +63,12 @@ impl Gate {
 
 impl Place {
     /// Whose place it is. To be said once.
-    pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Error> {
+    pub(super) fn belongs_to(&mut self, address: IpAddr) -> Result<(), Full> {
         let address = household(address);
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
         let here = open.by_address.get(&address).copied().unwrap_or_default();
         if here >= self.gate.per_address {
-            return Err(Error::AddressFull { limit: self.gate.per_address });
+            return Err(Full::Address(self.gate.per_address));
         }
         open.by_address.insert(address, here + 1);
         self.address = Some(address);
@@ -96,9 +104,9 @@ mod tests {
         let gate = Gate::new(3, 2);
         let first = gate.enter(ip("192.0.2.1")).unwrap();
         let _second = gate.enter(ip("192.0.2.1")).unwrap();
-        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Error::AddressFull { limit: 2 })));
+        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Full::Address(2))));
         let _third = gate.enter(ip("192.0.2.2")).unwrap();
-        assert!(matches!(gate.enter(ip("192.0.2.3")), Err(Error::Full { limit: 3 })));
+        assert!(matches!(gate.enter(ip("192.0.2.3")), Err(Full::All(3))));
         drop(first);
         gate.enter(ip("192.0.2.1")).unwrap();
     }
@@ -108,12 +116,12 @@ mod tests {
         let gate = Gate::new(2, 1);
         let mut first = gate.arrive().unwrap();
         let mut second = gate.arrive().unwrap();
-        assert!(matches!(gate.arrive(), Err(Error::Full { limit: 2 })));
+        assert!(matches!(gate.arrive(), Err(Full::All(2))));
         first.belongs_to(ip("192.0.2.1")).unwrap();
-        assert!(matches!(second.belongs_to(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        assert!(matches!(second.belongs_to(ip("192.0.2.1")), Err(Full::Address(1))));
         // Whoever was refused takes nothing with him that is not his.
         drop(second);
-        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Error::AddressFull { limit: 1 })));
+        assert!(matches!(gate.enter(ip("192.0.2.1")), Err(Full::Address(1))));
         drop(first);
         let _again = (gate.enter(ip("192.0.2.1")).unwrap(), gate.arrive().unwrap());
     }

@@ -6,11 +6,14 @@ use std::sync::Arc;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
-use super::error::Error;
-use crate::ingest::{Line, Packet};
+use super::{Line, Packet, Refusal};
 
 /// A packet's cost beside its data: the enum itself, its slot in the channel and the allocation behind `Bytes`.
 const OVERHEAD: usize = 128;
+
+/// The worker dropped its end; what it said of that.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct Left(pub(super) Option<Refusal>);
 
 /// Wraps the sender that the worker gave. The count of waiting packets is the channel's own, so the worker must not send through a clone.
 #[derive(Debug)]
@@ -31,7 +34,7 @@ impl Queue {
     ///
     /// # Errors
     /// As [`Queue::left`] when the worker dropped its end.
-    pub(super) async fn send(&mut self, packet: Packet) -> Result<(), Error> {
+    pub(super) async fn send(&mut self, packet: Packet) -> Result<(), Left> {
         let cost = cost(&packet);
         let slots = self.sender.max_capacity();
         // Of the packets sent before, the newest `may_wait` may still be in the channel; all older ones must be out. The channel takes
@@ -56,8 +59,8 @@ impl Queue {
     }
 
     /// Why the worker dropped its end.
-    pub(super) fn left(&self) -> Error {
-        self.line.refusal().map_or(Error::WorkerLeft, Error::Dismissed)
+    pub(super) fn left(&self) -> Left {
+        Left(self.line.refusal())
     }
 
     /// What connection and session tell each other.
@@ -153,7 +156,7 @@ mod tests {
         let mut queue = Queue::new(tx, Arc::default(), 10_000);
         assert_eq!(fill(&mut queue, 1000).await, 1);
         drop(rx);
-        assert!(matches!(queue.send(audio(1000)).await, Err(Error::WorkerLeft)));
+        assert!(matches!(queue.send(audio(1000)).await, Err(Left(None))));
         queue.closed().await;
     }
 }

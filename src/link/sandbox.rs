@@ -1,4 +1,4 @@
-//! What this process gives up before the first byte of a stranger's media is decoded.
+//! What a process that parses strangers' bytes with native code gives up before the first of them: `weir-codec`, `weir-srt`.
 //!
 //! Decoders are large and parse what strangers send. Whoever takes one over finds no network, no programs, no files (not even to read: the
 //! supervisor's configuration and `/proc` hold secrets), no other process to touch, and a bound on memory. What stays is memory, threads, time, and
@@ -6,7 +6,8 @@
 //!
 //! It is a list of what is forbidden, not of what is allowed: GStreamer's plugins and the C library may use new system calls with any update, and a
 //! list that breaks the streams would be switched off. A forbidden call fails with EPERM, which libraries take as "not available", instead of
-//! ending the process. The plugins must be loaded before (`inventory::load`): afterwards nothing can be opened.
+//! ending the process. GStreamer's plugins must be loaded before: afterwards nothing can be opened. The SRT process was given its one UDP socket open, and libsrt
+//! needs no other.
 //!
 //! A GPU's driver opens its devices and files whenever it likes. Its processes may open files, but only the driver's (Landlock, [`confine_files`]), and
 //! have no bound on private memory here: drivers reserve far more than they use, and the supervisor watches what is resident.
@@ -26,14 +27,12 @@ use seccompiler::{
 };
 use serde_json::json;
 
-use crate::log;
-
 /// A pipeline needs about ten descriptors and the process has room for 64 streams; but it needs few by far.
 const MAX_DESCRIPTORS: rlim_t = 1024;
 
-/// Bytes of writable private memory. A ladder of four rungs from 1080p has 0.3 to 0.6 GB resident (measured with x264 up to veryfast) and its
+/// Bytes of writable private memory of a codec process. A ladder of four rungs from 1080p has 0.3 to 0.6 GB resident (measured with x264 up to veryfast) and its
 /// threads' stacks count in full; beyond this it is a hostile picture size or a leak, and this process has to end rather than the node.
-const MAX_MEMORY: rlim_t = 4 << 30;
+pub const CODEC_MEMORY: u64 = 4 << 30;
 
 /// System calls that are refused whatever their arguments.
 const FORBIDDEN: &[&[c_long]] = &[
@@ -193,10 +192,37 @@ const X32: Option<(c_long, std::ops::RangeInclusive<c_long>)> = Some((0x4000_000
 #[cfg(not(target_arch = "x86_64"))]
 const X32: Option<(c_long, std::ops::RangeInclusive<c_long>)> = None;
 
+/// Asks to be killed with the supervisor. With the process id that the parent should have, the gap between fork and this call is closed too.
+///
+/// # Errors
+/// A text for the log when that cannot be asked, or the parent is gone.
+pub fn die_with_parent(expected: Option<i32>) -> Result<(), String> {
+    use rustix::process::{Pid, Signal, getppid, set_parent_process_death_signal};
+    // The signal comes when the *thread* that started this process ends: the supervisor must not start it from a short-lived thread.
+    set_parent_process_death_signal(Some(Signal::KILL)).map_err(|e| format!("cannot ask to die with the parent: {e}"))?;
+    let actual = getppid().map_or(0, Pid::as_raw_pid);
+    match expected {
+        Some(expected) if expected != actual => Err(format!("parent {expected} is gone, now it is {actual}")),
+        _ => Ok(()),
+    }
+}
+
+/// What a process keeps of what others give up.
+#[derive(Debug, Clone, Copy)]
+pub struct Keeps {
+    /// Opening files: a GPU's driver does.
+    pub opening: bool,
+    /// Bytes of writable private memory at the most; `None`: no bound here.
+    pub memory: Option<u64>,
+}
+
+/// Where a process writes its log.
+pub type Log = fn(&str);
+
 /// Gives up everything above, for all threads. What this kernel cannot do is said in the log, and the process goes on: the container around it is
 /// the other wall.
-pub fn enter(on_gpu: bool) {
-    let memory = (!on_gpu).then_some((Resource::Data, MAX_MEMORY));
+pub fn enter(keeps: Keeps, log: Log) {
+    let memory = keeps.memory.map(|bytes| (Resource::Data, bytes));
     for (resource, limit) in [(Resource::Core, 0), (Resource::Nofile, MAX_DESCRIPTORS)].into_iter().chain(memory) {
         // Never above what it was: raising needs a privilege.
         let limit = rustix::process::getrlimit(resource).maximum.map_or(limit, |maximum| maximum.min(limit));
@@ -204,7 +230,7 @@ pub fn enter(on_gpu: bool) {
             log(&format!("sandbox: no limit for {resource:?}: {e}"));
         }
     }
-    for (what, program) in [("clone3", no_clone3()), ("system calls", forbidden(on_gpu))] {
+    for (what, program) in [("clone3", no_clone3()), ("system calls", forbidden(keeps.opening))] {
         let applied = program.and_then(|p| apply_filter_all_threads(&p));
         if let Err(e) = applied {
             log(&format!("sandbox: no filter for {what}: {e}"));
@@ -213,7 +239,7 @@ pub fn enter(on_gpu: bool) {
 }
 
 /// For a GPU's processes: from here on files can be opened if they are the driver's, or among `more`; the others as if nobody might read them.
-pub fn confine_files(more: &[PathBuf]) {
+pub fn confine_files(more: &[PathBuf], log: Log) {
     match confined(more) {
         Ok(status) if status.ruleset == RulesetStatus::NotEnforced => {
             log("sandbox: this kernel has no Landlock: files can be read")
@@ -257,8 +283,8 @@ fn no_clone3() -> Result<BpfProgram, seccompiler::Error> {
     compile(BTreeMap::from([(libc::SYS_clone3, Vec::new())]), libc::ENOSYS)
 }
 
-fn forbidden(on_gpu: bool) -> Result<BpfProgram, seccompiler::Error> {
-    let opening = if on_gpu { &[] } else { OPENING };
+fn forbidden(opens: bool) -> Result<BpfProgram, seccompiler::Error> {
+    let opening = if opens { &[] } else { OPENING };
     let mut rules: BTreeMap<c_long, Vec<Rule>> =
         FORBIDDEN.iter().chain(opening).copied().flatten().map(|&call| (call, Vec::new())).collect();
     let own = u64::from(getpid().as_raw_pid().unsigned_abs());
