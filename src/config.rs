@@ -1,5 +1,7 @@
 //! One typed configuration: defaults < file < `WEIR_*` environment < flags. An unknown key is an error that names the nearest known one.
 
+mod capacity;
+
 use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
@@ -8,6 +10,8 @@ use std::time::Duration;
 use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 use toml::{Table, Value};
+
+pub use capacity::{Admission, CapacitySettings, Limit};
 
 use crate::ingest::auth::{BanSettings, WebhookSettings};
 use crate::ingest::rtmp::Limits;
@@ -103,7 +107,7 @@ pub struct Config {
     pub hold: u32,
     /// The first playlist waits so long for encoders. Default 10.
     pub first_row_wait: u32,
-    /// Streams at once. Default 64; capacity accounting will replace it.
+    /// Streams at once, whatever they cost. Default 64.
     pub max_streams: u32,
     /// Publishers are given so long to end when the worker is told to stop. Default 5.
     pub drain: u32,
@@ -136,6 +140,8 @@ pub struct Config {
     pub codec: Codec,
     /// How the GPUs are watched.
     pub gpu: Gpu,
+    /// What the machine is counted to have.
+    pub capacity: CapacitySettings,
     /// The RTMP listener's limits.
     pub limits: Limits,
     /// How the SRT listener is.
@@ -436,6 +442,7 @@ impl Default for Config {
             thumbnail: ThumbnailSettings::default(),
             codec: Codec::default(),
             gpu: Gpu::default(),
+            capacity: CapacitySettings::default(),
             limits: Limits::default(),
             srt_listener: SrtListener::default(),
             pathway: Vec::new(),
@@ -671,6 +678,7 @@ impl Config {
         self.rtmps()?;
         self.webhook.check().map_err(Error::Value)?;
         self.bans.check().map_err(Error::Value)?;
+        self.capacity.check().map_err(Error::Value)?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
     }
 

@@ -10,6 +10,7 @@
 pub mod backfill;
 pub mod blame;
 pub mod bucket;
+pub mod capacity;
 pub mod claim;
 pub mod clock;
 pub mod cmaf;
@@ -18,6 +19,7 @@ pub mod config;
 #[cfg(any(test, fuzzing))]
 pub mod fuzzing;
 pub mod gpu;
+pub mod host;
 pub mod ingest;
 pub mod janitor;
 pub mod link;

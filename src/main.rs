@@ -5,6 +5,7 @@ mod bucket_verbs;
 mod cli;
 #[path = "gpu/driver/mod.rs"]
 mod driver;
+mod machine;
 mod probe;
 mod run;
 

@@ -12,6 +12,7 @@ use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 
 use weir::backfill::backfill;
+use weir::capacity::Capacity;
 use weir::clock::Clock;
 use weir::codecs::{self, Codecs};
 use weir::config::{self, Config, Ladders, OnPause, Open, SpoolFull};
@@ -36,7 +37,7 @@ use weir::store::{Location, Store};
 use weir::worker::{EncoderReport, Parts, Worker};
 
 use crate::cli::{KeyArguments, KeyVerb, Settings};
-use crate::{Fatal, bucket_verbs, exit, probe};
+use crate::{Fatal, bucket_verbs, exit, machine, probe};
 
 /// Publishers whose verdict is pending.
 const REQUESTS: usize = 64;
@@ -214,6 +215,7 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
         Some(_) => probe::encoder(config.encoder, &gpu, &program, registry.as_ref())?,
     };
     tracing::info!(version = VERSION, worker = %config.worker, region = %config.region, encoder = encoder.name, "weir: {}", encoder.reason);
+    let capacity = machine::capacity(&config, ladder.as_ref(), &encoder, survey.as_ref())?;
     // Where nothing was found there is nothing to watch.
     let watched = survey.filter(|s| !s.probe.devices.is_empty() || !s.reading.devices.is_empty());
     let watcher = watched.map(|s| gpu::Watcher::start(gpu, s)).transpose().map_err(|e| Fatal::new(1, e))?;
@@ -227,7 +229,8 @@ pub fn run(settings: &Settings) -> Result<(), Fatal> {
         gpu: encoder.name == "nvidia",
         device_paths: config.nvidia.paths.clone(),
     };
-    runtime.block_on(serve(config, location, keys, (ladder, ladders), encoder, watcher, options))
+    let found = Found { ladder, ladders, encoder, gpu: watcher, capacity };
+    runtime.block_on(serve(config, location, keys, found, options))
 }
 
 fn registry_path(config: &Config) -> Option<PathBuf> {
@@ -321,6 +324,15 @@ async fn bind(what: &str, address: SocketAddr) -> Result<TcpListener, Fatal> {
     TcpListener::bind(address).await.map_err(|e| Fatal::new(exit::PORT, anyhow!("{what} listener {address}: {e}")))
 }
 
+/// What was found out before anything was opened.
+struct Found {
+    ladder: Option<Ladder>,
+    ladders: Ladders,
+    encoder: EncoderReport,
+    gpu: Option<gpu::Watcher>,
+    capacity: Arc<Capacity>,
+}
+
 /// The SRT listener. Where it is only the default and does not work on this machine, the worker runs without.
 async fn listen_srt(
     config: &mut Config,
@@ -355,11 +367,10 @@ async fn serve(
     mut config: Config,
     location: Location,
     keys: Arc<auth::Keys>,
-    (ladder, ladders): (Option<Ladder>, Ladders),
-    encoder: EncoderReport,
-    gpu: Option<gpu::Watcher>,
+    found: Found,
     options: Options,
 ) -> Result<(), Fatal> {
+    let Found { ladder, ladders, encoder, gpu, capacity } = found;
     let clock = Clock::start();
     let tls = open_tls(&config)?;
     let rtmp_listener = bind("RTMP", config.rtmp).await?;
@@ -454,6 +465,7 @@ async fn serve(
         ladders,
         encoder,
         gpu,
+        capacity,
         rtmp: server.stats(),
         tls,
         srt: srt.as_ref().map(|(s, _)| s.stats()),
@@ -478,6 +490,7 @@ async fn serve(
     tokio::spawn(Arc::clone(&worker).serve(inbox));
     tokio::spawn(Arc::clone(&worker).reap());
     tokio::spawn(Arc::clone(&worker).follow_devices());
+    tokio::spawn(Arc::clone(&worker).count_costs());
     if let Some(replication) = replication {
         tokio::spawn(replication.follow(Arc::clone(&worker.context.store)));
     }

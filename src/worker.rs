@@ -1,6 +1,6 @@
 //! The shell around all streams: who may publish, one session per stream, drain.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -9,15 +9,19 @@ use tokio::sync::{mpsc, oneshot};
 use tokio::task::JoinSet;
 
 use crate::blame::Blame;
+use crate::capacity::{Capacity, Running, Seen, Ticket};
 use crate::claim::Claimant;
 use crate::config::{Config, Ladders, OnDrain};
 use crate::gpu::Watcher;
+use crate::host::Host;
 use crate::ingest::auth::{self, Asked, Granted};
 use crate::ingest::rtmp::Stats;
 use crate::ingest::srt;
 use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
+use crate::logic::capacity::Pressure;
 use crate::logic::encoder_choice::{Choice, Encoder};
+use crate::logic::gpu::{Busy, Load};
 use crate::logic::ladder::Ladder;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
@@ -42,6 +46,9 @@ const CONTROLS: usize = 32;
 /// As often as the watcher reads by default.
 const DEVICES_EVERY: Duration = Duration::from_secs(1);
 
+/// How old what is reported of running streams may be: under 2 s, with the second that NVML's own readings are apart.
+const COSTS_EVERY: Duration = Duration::from_secs(1);
+
 /// A session that does not answer within this is busy with a slow disk; the page shows the others.
 const ANSWER_DEADLINE: Duration = Duration::from_secs(2);
 
@@ -58,6 +65,8 @@ pub struct Worker {
     pub encoder: EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<Watcher>,
+    /// What it can take.
+    pub capacity: Arc<Capacity>,
     /// Counters of the RTMP listener.
     pub rtmp: Arc<Stats>,
     /// TLS of the RTMPS listener, where there is one.
@@ -135,6 +144,8 @@ pub struct Parts {
     pub encoder: EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<Watcher>,
+    /// What it can take.
+    pub capacity: Arc<Capacity>,
     /// Counters.
     pub rtmp: Arc<Stats>,
     /// TLS of the RTMPS listener, where there is one.
@@ -157,6 +168,7 @@ impl Worker {
             slate: parts.slate,
             encoder: parts.encoder,
             gpu: parts.gpu,
+            capacity: parts.capacity,
             rtmp: parts.rtmp,
             tls: parts.tls,
             srt: parts.srt,
@@ -223,12 +235,14 @@ impl Worker {
                 Err(mpsc::error::SendError(Control::Publish(back, _))) => publisher = back,
                 Err(_) => return Err(rejected("the session just ended: try again")),
             }
-        } else if self.live() >= self.config.max_streams as usize {
+        } else if self.is_at_most_streams() {
             return Err(rejected("worker is full"));
         } else if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
             return Err(rejected("the store is behind and the spool is nearly full"));
         }
-        self.begin(stream, ladder, publisher);
+        let room = self.capacity.admit(&stream, ladder.as_ref());
+        let ticket = room.map_err(|full| rejected(&format!("worker is full: {full}")))?;
+        self.begin(stream, ladder, publisher, ticket);
         Ok((sender, line))
     }
 
@@ -247,17 +261,55 @@ impl Worker {
         sessions.get(stream).cloned()
     }
 
+    /// No more sessions than `max_streams`, whatever they cost.
+    pub fn is_at_most_streams(&self) -> bool {
+        self.live() >= self.config.max_streams as usize
+    }
+
     fn live(&self) -> usize {
         let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
         sessions.retain(|_, control| !control.is_closed());
         sessions.len()
     }
 
-    fn begin(&self, stream: StreamId, ladder: Option<Ladder>, publisher: Publisher) {
+    fn begin(&self, stream: StreamId, ladder: Option<Ladder>, publisher: Publisher, ticket: Ticket) {
         let opening = self.opening(stream.clone(), ladder);
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
-        self.spawn(session::run(opening, self.context.clone(), publisher, requests));
+        let session = session::run(opening, self.context.clone(), publisher, requests);
+        self.spawn(async move {
+            // Held to the session's end, however it ends.
+            let _ticket = ticket;
+            session.await;
+        });
+    }
+
+    /// Corrects what streams were thought to cost by what they do, and the machine by whether they fall behind, for as long as the worker lives.
+    pub async fn count_costs(self: Arc<Self>) {
+        let mut host = Host::new();
+        let mut every = tokio::time::interval(COSTS_EVERY);
+        every.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            every.tick().await;
+            let running: Vec<_> = self.statuses().await.into_iter().filter_map(running).collect();
+            let seen = self.gpu.as_ref().map(Watcher::seen);
+            let busiest = |of: fn(&Load) -> Option<Busy>| {
+                let percents = seen.iter().flat_map(|s| &s.reading.devices).filter_map(|d| Some(of(d)?.percent));
+                percents.max().and_then(|p| u16::try_from(p.saturating_mul(10)).ok())
+            };
+            let pressure = Pressure {
+                cpu: host.cpu_busy(),
+                stalled: host.cpu_stalled(),
+                encode: busiest(|d| d.encoder),
+                decode: busiest(|d| d.decoder),
+            };
+            let pids: BTreeSet<u32> = running.iter().filter(|r| r.demand.is_some()).filter_map(|r| r.codec_pid).collect();
+            let seen = Seen { pressure, codecs: host.used_by(&pids) };
+            if let Some(dimension) = self.capacity.look(&running, seen, self.context.clock.now().mono) {
+                let words = dimension.words();
+                tracing::warn!(dimension = dimension.as_str(), "streams fall behind: {words} can do less than was thought");
+            }
+        }
     }
 
     /// Keeps new streams off devices that are lost, until the worker drains.
@@ -269,6 +321,7 @@ impl Worker {
             every.tick().await;
             let seen = watcher.seen();
             codecs.devices_are(&placement::devices(&self.encoder.devices, &seen.survey.probe, &seen.reading));
+            self.capacity.devices_are(|uuid| seen.reading.is_lost(uuid));
         }
     }
 
@@ -433,6 +486,12 @@ impl Worker {
         let mut tasks = std::mem::take(&mut *self.tasks.lock().unwrap_or_else(PoisonError::into_inner));
         tokio::time::timeout(deadline, async { while tasks.join_next().await.is_some() {} }).await.is_ok()
     }
+}
+
+fn running(status: Status) -> Option<Running> {
+    let live = status.state == "live" && status.segments > 0;
+    let Status { id, demand, behind, codec_pid, .. } = status;
+    Some(Running { stream: id.parse().ok()?, demand, live, behind, codec_pid })
 }
 
 async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {

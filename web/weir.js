@@ -119,6 +119,7 @@ function showWorker() {
   setText($('w-uptime'), since(w.started_at));
   setText($('w-version'), w.version);
   setText($('w-gstreamer'), w.gstreamer);
+  showRoom(w.capacity);
   showGpus(w.gpu);
   showStore(w.store);
   showCopies(w.replication);
@@ -136,6 +137,21 @@ function showStore(store) {
   const fence = store?.unfenced ? ', two workers are not kept apart' : '';
   setText(node, known ? `${store.kind ?? ''} ${store.healthy ? 'healthy' : 'failing'}${fence}`.trim() : store?.kind);
   node.title = store?.unfenced ?? '';
+}
+
+/** How many more streams of the reference kind would be taken. */
+function showRoom(capacity) {
+  const node = $('w-room');
+  const accepts = capacity?.accepts ?? {};
+  const full = capacity?.state === 'full';
+  const known = typeof capacity?.state === 'string';
+  setClass(node, 'dot', known);
+  setAttr(node, 'data-state', known ? (capacity.state === 'ready' ? 'good' : 'bad') : null);
+  setClass(node, 'trouble', full);
+  const more = isNumber(accepts['1080p30']) ? `${accepts['1080p30']} more of 1080p30` : null;
+  setText(node, known ? (capacity.state === 'ready' ? more : capacity.state) : null);
+  const kinds = Object.entries(accepts).map(([kind, n]) => `${kind}: ${n}`);
+  node.title = [...kinds, capacity?.scarce ? `scarce: ${capacity.scarce} (${capacity.basis})` : ''].join('\n').trim();
 }
 
 /** How busy the GPUs are; nothing is shown where there are none. */

@@ -5,6 +5,7 @@ pub mod allowance;
 pub mod audio;
 pub mod backoff;
 pub mod bench;
+pub mod capacity;
 pub mod dating;
 pub mod drift;
 pub mod encoder_choice;

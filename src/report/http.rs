@@ -21,7 +21,7 @@ use crate::replication::Replication;
 use crate::store::{self, Absent, S3, Store};
 use crate::worker::Worker;
 
-use super::{gpu, metrics};
+use super::{capacity, gpu, metrics};
 
 /// Commit and version, as the page and `--version` show them.
 pub const VERSION: &str = concat!(env!("CARGO_PKG_VERSION"), " (", env!("WEIR_COMMIT"), ")");
@@ -42,12 +42,14 @@ pub fn public(worker: Arc<Worker>) -> Router {
         .route("/thumb/{*key}", get(object))
         .route("/time", get(time))
         .route("/healthz", get(|| async { "ok\n" }))
-        .route("/readyz", get(ready))
+        .route("/readyz", get(capacity::available))
         .route("/metrics", get(scrape))
         .route("/v1/streams", get(streams))
         .route("/v1/streams/{id}", get(stream))
         .route("/v1/streams/{id}/health", get(health))
         .route("/v1/worker", get(about))
+        .route("/v1/capacity", get(capacity::full))
+        .route("/availability", get(capacity::available))
         .merge(super::page::routes())
         .layer(cors)
         .with_state(worker)
@@ -126,13 +128,6 @@ async fn time() -> impl IntoResponse {
     ([(header::CACHE_CONTROL, "no-store")], crate::clock::wall().to_string())
 }
 
-async fn ready(State(worker): Shared) -> Response {
-    if worker.is_draining() {
-        return (StatusCode::SERVICE_UNAVAILABLE, "draining\n").into_response();
-    }
-    "ready\n".into_response()
-}
-
 async fn scrape(State(worker): Shared) -> Response {
     const OPEN_METRICS: HeaderValue = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
     let seen = worker.gpu.as_ref().map(Watcher::seen);
@@ -141,6 +136,7 @@ async fn scrape(State(worker): Shared) -> Response {
         rtmp: &worker.rtmp,
         tls: worker.tls.as_deref(),
         keys: &worker.keys,
+        capacity: &worker.capacity,
         srt: worker.srt.as_deref(),
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),
@@ -192,6 +188,7 @@ async fn about(State(worker): Shared) -> Response {
         "gpu": worker.gpu.as_ref().map(|g| gpu::json(&g.seen())),
         "store": { "kind": worker.context.store.kind(), "healthy": worker.context.store.is_healthy(), "unfenced": worker.unfenced },
         "replication": worker.context.replication.as_ref().map(replication),
+        "capacity": capacity::summary(&worker),
         "rtmp": publish_addresses(c),
         "srt": worker.srt.as_ref().map(|_| format!("srt://{}", c.srt)).into_iter().collect::<Vec<_>>(),
         "open": c.open != crate::config::Open::No,

@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use crate::capacity::Capacity;
 use crate::codecs;
 use crate::gpu::Seen;
 use crate::ingest::auth;
@@ -97,6 +98,8 @@ pub struct Sources<'a> {
     pub store: &'a Store,
     /// Where objects wait on disk.
     pub spool: Option<&'a Spool>,
+    /// What can be taken.
+    pub capacity: &'a Capacity,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
     /// Codec processes that stand ready, where there are any.
@@ -112,7 +115,7 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, capacity, replication, ref codecs, encoder, gpu } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -128,6 +131,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     if let Some(codecs) = codecs {
         warm(&mut registry, codecs);
     }
+    super::capacity::metrics(&mut registry, capacity);
     listener(&mut registry, rtmp);
     if let Some(tls) = tls {
         handshakes(&mut registry, tls);
@@ -422,6 +426,7 @@ mod tests {
             rtmp: &Stats::default(),
             tls: None,
             keys: &auth::Keys::open(),
+            capacity: &crate::capacity::tests::capacity(60_000, true),
             srt: Some(&srt::Stats::default()),
             store: &Store::Memory(Default::default()),
             spool: None,
@@ -435,6 +440,9 @@ mod tests {
         assert!(text.contains("weir_encoder_info{encoder=\"none\",reason=\"ladder_none\"} 1"), "{text}");
         let samples = [
             "weir_codec_warm 2",
+            "weir_accepts{profile=\"1080p30\"} 8",
+            "weir_capacity{dimension=\"network\",of=\"limit\"} 51000",
+            "weir_refused_full_total 0",
             "weir_publish_judgements_total{result=\"granted\"} 0",
             "weir_bans 0",
             "weir_srt_connections_ended_total{cause=\"passphrase\"} 0",

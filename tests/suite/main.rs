@@ -4,6 +4,8 @@ mod boundaries;
 #[cfg(feature = "gst")]
 mod bucket;
 #[cfg(feature = "gst")]
+mod capacity;
+#[cfg(feature = "gst")]
 mod codec;
 mod credentials;
 mod docs;

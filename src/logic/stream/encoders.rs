@@ -36,6 +36,11 @@ impl EncoderLimits {
     pub(super) fn undecodable(&self, source: &VideoFormat) -> Option<recipe::Undecodable> {
         recipe::decoded_by(source, self.decoding).err()
     }
+
+    /// The device encodes, and yet the CPU decodes.
+    pub(super) fn decodes_by_cpu(&self, source: &VideoFormat) -> bool {
+        self.decoding.device.is_some() && recipe::decoded_by(source, self.decoding) == Ok(recipe::DecodedBy::Cpu)
+    }
 }
 
 /// The rungs are shed when starts that gave no picture add up to this: two processes in a row that could not encode (it is tried once more), or four

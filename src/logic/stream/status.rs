@@ -6,6 +6,8 @@ use serde::Serialize;
 
 use super::health::MeasuredSrt;
 use super::{Measured, Now, Stream};
+use crate::logic::capacity::Demand;
+use crate::logic::pace;
 use crate::logic::placement::Choice;
 use crate::logic::playlist::Format;
 use crate::logic::recipe::Class;
@@ -32,6 +34,12 @@ pub struct Status {
     /// For `/v1/streams/{id}/health`.
     #[serde(skip)]
     pub measured: Measured,
+    /// What is done for it, for whoever counts what that costs; `None` until it is known, and while a slate is shown.
+    #[serde(skip)]
+    pub demand: Option<Demand>,
+    /// It falls behind, and not by its publisher's doing.
+    #[serde(skip)]
+    pub behind: bool,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
     /// The shell's.
@@ -224,6 +232,8 @@ impl Stream {
             warnings,
             health,
             measured,
+            demand: self.demand(),
+            behind: self.is_behind(),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
             encoder_class: None,
@@ -248,6 +258,33 @@ impl Stream {
         let Some(window) = self.window.as_ref().filter(|_| !self.over) else { return MediaTime::ZERO };
         let named = window.named_until().or_else(|| self.decision.as_ref()?.cuts.first().map(|c| c.start));
         self.timeline.end() - named.unwrap_or(MediaTime::ZERO)
+    }
+
+    /// It takes, or encodes, less than comes.
+    fn is_behind(&self) -> bool {
+        let pace = &self.watch.pace;
+        // What a slow publisher does not send cannot be encoded.
+        let comes = self.facts.video.speed_milli().unwrap_or(1000).min(1000);
+        let is_slow = |speed: u64| speed * 1000 < comes * pace::SLOW;
+        let encoded = self.tracks.iter().filter(|t| matches!(t.role, Role::Rung(_)));
+        let slow_rung = encoded.filter_map(|t| t.meter.speed_milli()).any(is_slow);
+        self.lifecycle.is_live() && (slow_rung || pace.worker_is_slow() || pace.encoder_lag().is_some())
+    }
+
+    fn demand(&self) -> Option<Demand> {
+        let decision = self.decision.as_ref()?;
+        let source = self.timeline.video_format().filter(|_| !self.is_slate())?;
+        let bitrate = self.facts.video.bitrate()?.saturating_add(self.facts.audio.bitrate().unwrap_or(0));
+        Some(Demand {
+            width: source.width,
+            height: source.height,
+            fps: source.fps,
+            coding: source.coding(),
+            source_kbps: u32::try_from(bitrate / 1000).unwrap_or(u32::MAX),
+            passthrough: decision.passthrough,
+            cpu_decode: self.setup.encoders.decodes_by_cpu(source),
+            rungs: self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default(),
+        })
     }
 
     fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {
