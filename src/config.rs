@@ -19,6 +19,7 @@ use crate::ingest::srt::SrtListener;
 use crate::ingest::tls;
 use crate::logic::encoder_choice::Wanted;
 use crate::logic::ladder::Ladder;
+use crate::logic::language::Language;
 use crate::logic::model::{Coding, Region, Replicate};
 use crate::logic::pathway::{BadPathway, Pathway, Pathways};
 use crate::logic::placement::ClassSetting;
@@ -97,6 +98,8 @@ pub struct Config {
     pub passthrough_kbps: u32,
     /// The codings that are passed through: `h264`, `hevc`, `av1`. Default H.264 alone.
     pub passthrough_codecs: Vec<Coding>,
+    /// Of several audio tracks in MPEG-TS, the one whose language stands first here is taken. Default none: the first one.
+    pub audio_languages: Vec<Language>,
     /// A session ends so long after its publisher said goodbye. Default 60.
     pub reconnect_grace: u32,
     /// What viewers see while a publisher is away: `slate`, or `hold`, and their players wait. Default `slate`.
@@ -421,6 +424,7 @@ impl Default for Config {
             passthrough_short_side: 1080,
             passthrough_kbps: 8000,
             passthrough_codecs: vec![Coding::H264],
+            audio_languages: Vec::new(),
             reconnect_grace: 60,
             on_pause: OnPause::Slate,
             end_after: 300,
@@ -940,6 +944,14 @@ mod tests {
         assert!(with("0.0.0.0:8890").unwrap().check_publishers().unwrap_err().to_string().contains("--open=anywhere"));
         assert!(with("").unwrap().check_publishers().is_ok());
         assert!(with("").unwrap().srt_was_set && !merge(None, &[], &[open()]).unwrap().srt_was_set);
+    }
+
+    #[test]
+    fn audio_languages_are_codes_of_two_or_three_letters() {
+        let read = |text: &str| merge(None, &[], &[open(), set("audio_languages", text)]);
+        let codes: Vec<String> = read(r#"["de", "fre"]"#).unwrap().audio_languages.iter().map(|l| l.to_string()).collect();
+        assert_eq!(codes, ["deu", "fra"]);
+        assert!(read(r#"["german"]"#).unwrap_err().to_string().contains("\"german\" is no language"));
     }
 
     #[test]

@@ -345,6 +345,7 @@ async fn listen_srt(
         address,
         settings: config.srt_listener.clone(),
         limits: config.limits.clone(),
+        languages: config.audio_languages.clone(),
         judge: Arc::clone(keys) as Arc<dyn srt::Judge>,
         requests: requests.clone(),
         shutdown: shutdown.clone(),

@@ -175,20 +175,20 @@ impl Bits<'_> {
     }
 }
 
-/// Reads an AudioSpecificConfig as a format: rate and channels as they come out of the decoder.
+/// Reads an AudioSpecificConfig as a format: rate and channels as they come out of the decoder, and no language, which it does not have.
 ///
 /// # Errors
 /// As [`Config::read`].
 pub fn read_config(asc: &Bytes) -> Result<AudioFormat, AacError> {
     let config = Config::read(asc)?;
-    Ok(AudioFormat { rate: config.rate, channels: config.channels, codec: config.codec(), asc: asc.clone() })
+    Ok(AudioFormat { rate: config.rate, channels: config.channels, codec: config.codec(), asc: asc.clone(), language: None })
 }
 
 /// AAC-LC, 48 kHz, stereo: of a stream that brings no audio (rules.md 10), and of all audio that is re-encoded.
 pub fn silent_format() -> AudioFormat {
     let asc = Bytes::from_static(&[0x11, 0x90]);
     let rate = const { Timescale::new(48_000).expect("48000 is not zero") };
-    AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc }
+    AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc, language: None }
 }
 
 /// One AAC-LC frame of silence; `None` for channel counts that we have none for (such a stream gets no filling, a hole stays a hole).

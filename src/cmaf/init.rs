@@ -52,6 +52,10 @@ fn moov(format: &Format) -> Result<Moov, InitError> {
         Format::Audio(a) => (audio(a), b"soun", 0, 0),
     };
     let is_video = matches!(format, Format::Video(_));
+    let language = match format {
+        Format::Audio(AudioFormat { language: Some(language), .. }) => language.code(),
+        _ => "und",
+    };
     let side = |n: u32| FixedPoint::from(u16::try_from(n).unwrap_or(u16::MAX));
     Ok(Moov {
         mvhd: Mvhd { timescale, rate: 1.into(), volume: 1.into(), next_track_id: TRACK_ID + 1, ..Default::default() },
@@ -70,7 +74,7 @@ fn moov(format: &Format) -> Result<Moov, InitError> {
                 ..Default::default()
             },
             mdia: Mdia {
-                mdhd: Mdhd { timescale, language: "und".into(), ..Default::default() },
+                mdhd: Mdhd { timescale, language: language.into(), ..Default::default() },
                 hdlr: Hdlr { handler: handler.into(), name: "Weir".into() },
                 minf: Minf {
                     vmhd: is_video.then(Vmhd::default),
@@ -198,9 +202,12 @@ mod tests {
     }
 
     #[test]
-    fn audio_counts_in_its_own_rate() {
+    fn audio_counts_in_its_own_rate_and_says_its_language() {
         let moov = parse(&write(&Format::Audio(aac::silent_format())).unwrap()).unwrap();
-        assert_eq!(moov.trak[0].mdia.mdhd.timescale, 48_000);
+        assert_eq!((moov.trak[0].mdia.mdhd.timescale, moov.trak[0].mdia.mdhd.language.as_str()), (48_000, "und"));
+        let format = AudioFormat { language: "de".parse().ok(), ..aac::silent_format() };
+        let moov = parse(&write(&Format::Audio(format)).unwrap()).unwrap();
+        assert_eq!(moov.trak[0].mdia.mdhd.language, "deu");
     }
 
     #[test]

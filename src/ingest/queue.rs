@@ -80,7 +80,7 @@ fn cost(packet: &Packet) -> usize {
             data.len()
         }
         Packet::Cue(cue) => cue.text.len(),
-        Packet::Clock(_) | Packet::Metadata(_) | Packet::Unpublish => 0,
+        Packet::Clock(_) | Packet::AudioLanguage(_) | Packet::Metadata(_) | Packet::Unpublish => 0,
     };
     data.saturating_add(OVERHEAD)
 }

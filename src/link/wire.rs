@@ -347,6 +347,9 @@ pub fn decode_within<M: DeserializeOwned>(input: &mut BytesMut, longest: usize) 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::cmaf::aac;
+    use crate::logic::model::AudioFormat;
+    use crate::logic::sound::AudioEncode;
     use proptest::prelude::*;
 
     #[test]
@@ -361,6 +364,18 @@ mod tests {
             let (back, payload) = decode::<ToCodec>(&mut input).unwrap().unwrap();
             assert_eq!((back, &payload[..]), (message.clone(), &b"payload"[..]));
             assert!(input.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_plan_of_audio_comes_as_it_was_sent_with_and_without_a_language() {
+        for language in [None, "de".parse().ok()] {
+            let source = AudioFormat { language, ..aac::silent_format() };
+            let encode = Some(AudioEncode { bits_per_second: 128_000, target: Some(-2300), stretch_ppm: -7 });
+            let message = ToCodec::StartAudio { stream: 7, plan: Box::new(AudioPlan { source, encode }) };
+            let mut frame = BytesMut::new();
+            super::encode(&message, b"", &mut frame).unwrap();
+            assert_eq!(decode::<ToCodec>(&mut frame).unwrap().unwrap().0, message);
         }
     }
 

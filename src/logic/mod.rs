@@ -14,6 +14,7 @@ pub mod facts;
 pub mod gpu;
 pub mod journal;
 pub mod ladder;
+pub mod language;
 pub mod lifecycle;
 pub mod loudness;
 pub mod mapper;

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
+use super::language::Language;
 use super::pathway::PathwayId;
 use super::time::{MediaTime, Timescale, UnixMillis};
 
@@ -185,6 +186,9 @@ pub struct AudioFormat {
     pub codec: String,
     /// AudioSpecificConfig (ISO/IEC 14496-3, 1.6.2.1).
     pub asc: Bytes,
+    /// Its language, where the publisher says it. Checkpoints of before do not have it; it is never left out, for what codec processes read has no names.
+    #[serde(default)]
+    pub language: Option<Language>,
 }
 
 /// One compressed picture of the source, on the output timeline.

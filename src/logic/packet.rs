@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 
+use super::language::Language;
 use super::model::Coding;
 use super::time::MediaTime;
 
@@ -48,6 +49,8 @@ pub enum Packet {
         /// Its bytes.
         data: Bytes,
     },
+    /// The language of the audio behind it; `None`: the publisher does not say it, as none does whose packets come without this one.
+    AudioLanguage(Option<Language>),
     /// AudioSpecificConfig.
     AudioConfig(Bytes),
     /// One raw AAC frame.

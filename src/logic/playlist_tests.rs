@@ -15,7 +15,7 @@ fn window() -> Window {
         avcc: Default::default(),
     };
     let rate = Timescale::new(48_000).unwrap();
-    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default() };
+    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default(), language: None };
     let track =
         |name: &str, format, max_bitrate| Track { name: name.parse().unwrap(), format, max_bitrate, average_bitrate: None };
     let tracks = vec![track("720p", Format::Video(video), 4_200_000), track("audio", Format::Audio(audio), 128_000)];

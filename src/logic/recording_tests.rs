@@ -23,7 +23,7 @@ fn tracks() -> Vec<Track> {
         Format::Video(VideoFormat { width: height * 16 / 9, height, fps, codec, avcc: Default::default() })
     };
     let rate = Timescale::new(u32::try_from(RATE).unwrap()).unwrap();
-    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default() };
+    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default(), language: None };
     let track = |name: &str, format| Track { name: name.parse().unwrap(), format, max_bitrate: 1000, average_bitrate: None };
     vec![track("src", video(720)), track("360p", video(360)), track("audio", Format::Audio(audio))]
 }

@@ -80,7 +80,7 @@ impl Clip {
                     bytes = bytes.saturating_add(data.len());
                     units.push(packet);
                 }
-                Packet::Clock(_) | Packet::Metadata(_) | Packet::Cue(_) | Packet::Unpublish => {}
+                Packet::Clock(_) | Packet::AudioLanguage(_) | Packet::Metadata(_) | Packet::Cue(_) | Packet::Unpublish => {}
             }
             if bytes > MAX_BYTES {
                 return Err(BadClip::Large);

@@ -104,7 +104,7 @@ impl Treatment {
     pub fn published(&self, source: &AudioFormat) -> AudioFormat {
         match self {
             Self::Copied => source.clone(),
-            Self::Reencoded { .. } | Self::LeftOut { .. } => aac::silent_format(),
+            Self::Reencoded { .. } | Self::LeftOut { .. } => AudioFormat { language: source.language, ..aac::silent_format() },
         }
     }
 

@@ -22,7 +22,7 @@ fn formats() -> [Format; 3] {
         })
     };
     let rate = Timescale::new(48_000).unwrap();
-    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default() };
+    let audio = AudioFormat { rate, channels: 2, codec: "mp4a.40.2".into(), asc: Default::default(), language: None };
     [video(720), video(360), Format::Audio(audio)]
 }
 

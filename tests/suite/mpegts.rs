@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use weir::ingest::Packet;
 use weir::ingest::mpegts::{Demux, Error, Limits, Media, Stats};
+use weir::logic::language::Language;
 use weir::logic::model::Coding;
 
 const PACKET: usize = 188;
@@ -292,7 +293,8 @@ fn tracks_are_named_by_language_and_what_is_not_taken_by_codec() {
     let bytes = std::fs::read(make(folder.path(), "two", source("25", "48000"), &two)).unwrap();
     let mut demux = Demux::new(Limits::default());
     demux.push(&bytes, &mut Vec::new()).unwrap();
-    let seen: Vec<(Media, Option<&str>)> = demux.streams().iter().map(|s| (s.media, s.language.as_deref())).collect();
+    let seen: Vec<(Media, Option<&str>)> =
+        demux.streams().iter().map(|s| (s.media, s.language.as_ref().map(Language::code))).collect();
     assert_eq!(
         seen,
         [
@@ -303,6 +305,11 @@ fn tracks_are_named_by_language_and_what_is_not_taken_by_codec() {
         ]
     );
     assert_eq!(demux.take_notes().len(), 2);
+    let audio: Vec<u16> = demux.streams().iter().filter(|s| s.media == Media::Aac).map(|s| s.pid).collect();
+    assert_eq!(demux.taken().1, Some(audio[0]));
+    let mut french = Demux::new(Limits::default()).preferring(&["fr".parse().unwrap()]);
+    french.push(&bytes, &mut Vec::new()).unwrap();
+    assert_eq!(french.taken().1, Some(audio[1]));
     for (codecs, name) in [
         ("-c:v mpeg2video -c:a mp2", "MPEG-2 video"),
         ("-vn -c:a aac -mpegts_flags latm", "AAC in LATM"),

@@ -85,6 +85,7 @@ impl Bench {
             address: address.parse().unwrap(),
             settings,
             limits,
+            languages: Vec::new(),
             judge: Arc::new(known),
             requests: tx,
             shutdown: shutdown.clone(),

@@ -1,7 +1,8 @@
 //! MPEG-TS (ISO/IEC 13818-1) to packets. Pure: bytes in, packets out, and everything that was wrong counted. Knows no sockets, clocks or logs.
 //!
 //! Packet headers, tables and PES headers are read by `mpeg2ts-reader`; finding packets in bytes, their continuity, and the bounds of everything that waits are
-//! ours. Takes the first program that has H.264 or HEVC video (or AAC audio, where none has video), its first video track, and its first AAC track.
+//! ours. Takes the first program that has H.264 or HEVC video (or AAC audio, where none has video), its first video track, and the AAC track that is
+//! wished for most, or the first.
 //!
 //! What is wrong in a stream costs what it touches: a PES packet with a hole in it, a frame whose header is none. Only a stream that nothing can be made
 //! of is an [`Error`].
@@ -24,6 +25,7 @@ use self::psi::{Map, Sections};
 use self::sync::Sync;
 use crate::blame::Blame;
 use crate::ingest::Refusal;
+use crate::logic::language::Language;
 use crate::logic::packet::{Clock, Packet};
 
 pub use self::psi::{Elementary, Media};
@@ -225,6 +227,9 @@ struct Chosen {
 #[derive(Debug)]
 pub struct Demux {
     limits: Limits,
+    languages: Vec<Language>,
+    /// What was said of the audio's language.
+    told: Option<Language>,
     sync: Sync,
     pat: Table,
     programs: Vec<Program>,
@@ -240,6 +245,8 @@ impl Demux {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            languages: Vec::new(),
+            told: None,
             sync: Sync::default(),
             pat: Table { pid: PAT, ..Table::default() },
             programs: Vec::new(),
@@ -249,6 +256,13 @@ impl Demux {
             stats: Stats::default(),
             notes: Notes::default(),
         }
+    }
+
+    /// Of several audio tracks, takes the one whose language stands first here; where none does, the first. Tracks for people who hear or see badly are taken
+    /// when there is no other.
+    #[must_use]
+    pub fn preferring(self, languages: &[Language]) -> Self {
+        Self { languages: languages.to_vec(), ..self }
     }
 
     /// Takes bytes as they came, cut anyhow, and adds to `out` what they complete. The first packet is [`Packet::Clock`].
@@ -369,7 +383,8 @@ impl Demux {
         match &mut self.chosen {
             Some(chosen) if chosen.number == map.program => {
                 self.stats.program_changes += 1;
-                chosen.change(map, &self.limits, out, &mut self.stats, &mut self.notes);
+                chosen.change(map, &self.languages, &self.limits, out, &mut self.stats, &mut self.notes);
+                self.tell(out);
                 self.judge()
             }
             Some(_) => Ok(()),
@@ -404,9 +419,18 @@ impl Demux {
         }
         let empty = Map { streams: Vec::new(), ..map.clone() };
         let mut chosen = Chosen { number: map.program, map: empty, video: None, audio: None, pcr: None };
-        chosen.change(map, &self.limits, out, &mut self.stats, &mut self.notes);
+        chosen.change(map, &self.languages, &self.limits, out, &mut self.stats, &mut self.notes);
         self.chosen = Some(chosen);
+        self.tell(out);
         self.judge()
+    }
+
+    /// Says the language of the audio that comes now, if it is another one.
+    fn tell(&mut self, out: &mut Vec<Packet>) {
+        let language = self.chosen.as_ref().and_then(Chosen::language);
+        if std::mem::replace(&mut self.told, language) != language {
+            out.push(Packet::AudioLanguage(language));
+        }
     }
 
     /// Is there anything in the program that can be taken?
@@ -489,12 +513,20 @@ impl Chosen {
     }
 
     /// The program has another map. Tracks that stay where they were go on.
-    fn change(&mut self, map: Map, limits: &Limits, out: &mut Vec<Packet>, stats: &mut Stats, notes: &mut Notes) {
+    fn change(
+        &mut self,
+        map: Map,
+        languages: &[Language],
+        limits: &Limits,
+        out: &mut Vec<Packet>,
+        stats: &mut Stats,
+        notes: &mut Notes,
+    ) {
         let video = map.streams.iter().find_map(|s| match s.media {
             Media::Video(coding) => Some((s.pid, coding)),
             _ => None,
         });
-        let audio = map.streams.iter().find(|s| s.media == Media::Aac).map(|s| s.pid);
+        let audio = preferred(&map.streams, languages).map(|s| s.pid);
         if self.video.as_ref().map(|t| (t.pid, t.reader.coding())) != video {
             self.end_video(out, stats, notes);
             self.video = video.map(|(pid, coding)| Track::new(pid, limits, AnnexB::new(coding, limits.unit_bytes)));
@@ -507,12 +539,12 @@ impl Chosen {
             self.pcr = None;
         }
         for stream in &map.streams {
-            let named = stream.language.as_ref().map_or(String::new(), |l| format!(" ({l})"));
+            let named = stream.language.map_or(String::new(), |l| format!(" ({l})"));
             match stream.media {
                 Media::Video(_) if Some(stream.pid) != video.map(|v| v.0) => {
                     notes.say("a second video track is left out".into())
                 }
-                Media::Aac if Some(stream.pid) != audio => notes.say(format!("a second audio track{named} is left out")),
+                Media::Aac if Some(stream.pid) != audio => notes.say(format!("another audio track{named} is left out")),
                 Media::OtherVideo(codec) | Media::OtherAudio(codec) => {
                     notes.say(format!("{codec}{named} is not supported, and left out"))
                 }
@@ -520,6 +552,12 @@ impl Chosen {
             }
         }
         self.map = map;
+    }
+
+    /// Of the audio that is taken.
+    fn language(&self) -> Option<Language> {
+        let pid = self.audio.as_ref()?.pid;
+        self.map.streams.iter().find(|s| s.pid == pid)?.language
     }
 
     fn end(&mut self, out: &mut Vec<Packet>, stats: &mut Stats, notes: &mut Notes) {
@@ -541,6 +579,14 @@ impl Chosen {
             track.reader.push(pes, out, stats, notes);
         }
     }
+}
+
+/// The AAC track to take.
+fn preferred<'a>(streams: &'a [Elementary], languages: &[Language]) -> Option<&'a Elementary> {
+    let wish =
+        |s: &Elementary| s.language.and_then(|l| languages.iter().position(|&wanted| wanted == l)).unwrap_or(languages.len());
+    // Of equal ones the first.
+    streams.iter().filter(|s| s.media == Media::Aac).min_by_key(|s| (s.special, wish(s)))
 }
 
 /// A time of 33 bits as [`Packet`] has them.

@@ -7,6 +7,7 @@ use mpeg2ts_reader::psi::{CurrentNext, SectionCommonHeader, TableSyntaxHeader};
 use mpeg2ts_reader::{StreamType, mpegts_crc};
 
 use super::Stats;
+use crate::logic::language::Language;
 use crate::logic::model::Coding;
 
 /// Longest section of a PAT or PMT, with its first three bytes (2.4.4.3: section_length is at most 1021).
@@ -140,8 +141,10 @@ pub struct Elementary {
     pub pid: u16,
     /// What it holds.
     pub media: Media,
-    /// ISO 639-2 code of its first language (ISO_639_language_descriptor), three lower-case letters.
-    pub language: Option<String>,
+    /// Its first language (ISO_639_language_descriptor).
+    pub language: Option<Language>,
+    /// It is not the whole sound for everybody, but effects alone, or for people who hear or see badly (audio_type there).
+    pub special: bool,
 }
 
 /// A program map.
@@ -158,11 +161,9 @@ pub(super) fn pmt(section: &[u8]) -> Option<Map> {
     let map = PmtSection::from_bytes(content).ok()?;
     let streams = map.streams().take(MAX_STREAMS).map(|stream| {
         let descriptors: Vec<Tagged> = stream.descriptors::<Tagged>().map_while(Result::ok).collect();
-        Elementary {
-            pid: stream.elementary_pid().into(),
-            media: media(stream.stream_type(), &descriptors),
-            language: descriptors.iter().find(|d| d.tag == ISO_639_LANGUAGE).and_then(|d| language(d.content)),
-        }
+        let named = descriptors.iter().find(|d| d.tag == ISO_639_LANGUAGE).and_then(|d| d.content.first_chunk());
+        let (language, special) = named.map_or((None, false), language);
+        Elementary { pid: stream.elementary_pid().into(), media: media(stream.stream_type(), &descriptors), language, special }
     });
     Some(Map { program, pcr_pid: map.pcr_pid().into(), streams: streams.collect() })
 }
@@ -192,10 +193,10 @@ const DVB_EAC3: u8 = 0x7a;
 const DVB_DTS: u8 = 0x7b;
 const DVB_AAC: u8 = 0x7c;
 
-fn language(content: &[u8]) -> Option<String> {
-    let code = content.get(..3)?;
-    let text = String::from_utf8(code.to_ascii_lowercase()).ok()?;
-    Some(text).filter(|t| t.bytes().all(|b| b.is_ascii_lowercase()))
+/// The first entry of an ISO_639_language_descriptor (2.6.18): the language, and whether audio_type is clean effects, hearing impaired, or visual impaired
+/// commentary.
+fn language(&[a, b, c, audio_type]: &[u8; 4]) -> (Option<Language>, bool) {
+    (Language::from_code([a, b, c]), (1..=3).contains(&audio_type))
 }
 
 /// By stream_type (ISO/IEC 13818-1, table 2-34; above 0x7f ATSC A/53 and what Blu-ray uses), and by descriptors where that says nothing.

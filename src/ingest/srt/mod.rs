@@ -31,6 +31,7 @@ use super::auth::{Asked, Keys, Known};
 use super::gate::Gate;
 use super::rtmp;
 use super::{Request, mpegts};
+use crate::logic::language::Language;
 
 /// By what the SRT process knows whom it must not outlive.
 pub const PARENT_VARIABLE: &str = "WEIR_SRT_PARENT";
@@ -67,6 +68,7 @@ pub struct Server {
     socket: UdpSocket,
     settings: SrtListener,
     limits: rtmp::Limits,
+    languages: Vec<Language>,
     judge: Arc<dyn Judge>,
     requests: mpsc::Sender<Request>,
     shutdown: CancellationToken,
@@ -84,6 +86,8 @@ pub struct Parts {
     pub settings: SrtListener,
     /// What holds for every publisher: connections, idle time, waiting bytes.
     pub limits: rtmp::Limits,
+    /// Which of several audio tracks is taken ([`mpegts::Demux::preferring`]).
+    pub languages: Vec<Language>,
     /// Who may.
     pub judge: Arc<dyn Judge>,
     /// Where the worker is asked.
@@ -98,14 +102,14 @@ impl Server {
     /// # Errors
     /// [`StartError`]: the address is taken, or there is no program `weir-srt` that works on this machine.
     pub async fn start(parts: Parts) -> Result<(Arc<Self>, Started), StartError> {
-        let Parts { address, settings, limits, judge, requests, shutdown } = parts;
+        let Parts { address, settings, limits, languages, judge, requests, shutdown } = parts;
         let bound = |source| StartError::Bind { address, source };
         let socket = UdpSocket::bind(address).map_err(bound)?;
         let address = socket.local_addr().map_err(bound)?;
         let spawner = Spawner::new(settings.program()).map_err(|source| StartError::Thread { source })?;
         let gate = Gate::new(settings.callers, settings.callers_per_address);
-        let server =
-            Self { address, socket, settings, limits, judge, requests, shutdown, stats: Arc::default(), gate, spawner };
+        let stats = Arc::default();
+        let server = Self { address, socket, settings, limits, languages, judge, requests, shutdown, stats, gate, spawner };
         let process = server.process().await?;
         Ok((Arc::new(server), Started(process)))
     }
@@ -128,7 +132,7 @@ impl Server {
 
     fn demux(&self) -> mpegts::Demux {
         let unit_bytes = usize::try_from(self.limits.message_bytes).unwrap_or(usize::MAX);
-        mpegts::Demux::new(mpegts::Limits { unit_bytes, ..mpegts::Limits::default() })
+        mpegts::Demux::new(mpegts::Limits { unit_bytes, ..mpegts::Limits::default() }).preferring(&self.languages)
     }
 }
 

@@ -20,6 +20,7 @@ use super::xml::{Attributes, Writer};
 use super::{bandwidths, comment};
 use crate::cmaf::events;
 use crate::cmaf::video;
+use crate::logic::language::Language;
 use crate::logic::model::{AudioFormat, Coding, FrameRate, Keys, ObjectKey, TrackName, VideoFormat};
 use crate::logic::pathway::{Pathway, Pathways};
 use crate::logic::playlist::{Era, Format, Init, Placed, Row, Slot, Snapshot};
@@ -296,7 +297,8 @@ fn video_set(xml: &mut Writer, id: u32, rungs: &[(&Representation, &VideoFormat)
 
 /// `alone`: the stream has no video, so its messages are here.
 fn audio_set(xml: &mut Writer, r: &Representation, format: &AudioFormat, alone: bool, start: MediaTime) {
-    xml.open("AdaptationSet", &adaptation_set(2, "audio").with("lang", "und"));
+    let language = format.language.as_ref().map_or("und", Language::tag);
+    xml.open("AdaptationSet", &adaptation_set(2, "audio").with("lang", language));
     let scheme = "urn:mpeg:mpegB:cicp:ChannelConfiguration";
     let channels = Attributes::new().with("schemeIdUri", scheme).with("value", channel_configuration(format.channels));
     xml.empty("AudioChannelConfiguration", &channels);

@@ -109,13 +109,14 @@ impl Way<'_> {
     }
 }
 
-/// EXT-X-MEDIA (RFC 8216bis, 4.4.6.1). LANGUAGE is left out: nobody has told it.
+/// EXT-X-MEDIA (RFC 8216bis, 4.4.6.1). LANGUAGE is left out where nobody has told it.
 fn audio_rendition(out: &mut String, way: Way<'_>, track: &Track, format: &AudioFormat) {
     let (name, channels) = (&track.name, format.channels);
     let (uri, group) = (way.playlist(name), way.group(name));
+    let language = format.language.map_or(String::new(), |l| format!("LANGUAGE=\"{}\",", l.tag()));
     line!(
         out,
-        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
+        "#EXT-X-MEDIA:TYPE=AUDIO,GROUP-ID=\"{group}\",{language}NAME=\"{name}\",DEFAULT=YES,AUTOSELECT=YES,\
          CHANNELS=\"{channels}\",STABLE-RENDITION-ID=\"{name}\",URI=\"{uri}\""
     );
 }

@@ -72,7 +72,7 @@ mod tests {
             Format::Video(VideoFormat { width: 2, height: 2, fps: FrameRate::whole(30), codec, avcc })
         } else {
             let (codec, asc) = ("mp4a.40.2".into(), Vec::new().into());
-            Format::Audio(AudioFormat { rate: Timescale::new(48_000).unwrap(), channels: 2, codec, asc })
+            Format::Audio(AudioFormat { rate: Timescale::new(48_000).unwrap(), channels: 2, codec, asc, language: None })
         };
         Track { name: "t".parse().unwrap(), format, max_bitrate, average_bitrate: None }
     }

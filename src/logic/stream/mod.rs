@@ -351,6 +351,7 @@ impl Stream {
             Packet::Clock(clock) => self.timeline.clock(clock),
             Packet::Metadata(m) => self.metadata = m,
             Packet::VideoConfig(coding, record) => self.video_config(coding, &record, now),
+            Packet::AudioLanguage(language) => self.audio_language(language, now),
             Packet::AudioConfig(asc) => self.audio_config(&asc, now),
             Packet::Video { time, composition, key, data } => self.picture(time, composition, key, data, now),
             Packet::Audio { .. } if self.sound.is_left_out() => {}
@@ -399,6 +400,7 @@ impl Stream {
             return false;
         }
         self.end_slate(now);
+        self.sound.publisher_came();
         if self.decision.is_none() {
             self.begin_anew();
         }

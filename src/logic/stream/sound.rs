@@ -9,6 +9,7 @@ use super::{Now, Stream};
 use crate::cmaf::aac;
 use crate::logic::audio::{AudioTrack, Frame};
 use crate::logic::encoding::Encoding;
+use crate::logic::language::Language;
 use crate::logic::loudness::Loudness;
 use crate::logic::model::{AudioFormat, AudioUnit};
 use crate::logic::rendition::{End, Rendition};
@@ -28,6 +29,8 @@ pub(super) struct Sound {
     /// What is done with the source's audio since the last cut that changed it.
     treatment: Option<Treatment>,
     plan: Option<AudioPlan>,
+    /// Of what the publisher sends now, and of the silence in its place.
+    language: Option<Language>,
     /// Why what the publisher sends now is not taken.
     left_out: Option<String>,
     failed: Option<String>,
@@ -39,6 +42,11 @@ pub(super) struct Sound {
 impl Sound {
     pub fn is_left_out(&self) -> bool {
         self.left_out.is_some()
+    }
+
+    /// What the last publisher said of its audio does not hold for the next one's.
+    pub fn publisher_came(&mut self) {
+        self.language = None;
     }
 
     pub fn is_reencoded(&self) -> bool {
@@ -57,7 +65,10 @@ impl Stream {
 
     /// The format that a source's audio is published in; silence where there is none.
     pub(super) fn published_audio(&self, source: Option<&AudioFormat>) -> AudioFormat {
-        source.map_or_else(aac::silent_format, |s| sound::treat(s, self.means()).published(s))
+        match source {
+            Some(source) => sound::treat(source, self.means()).published(source),
+            None => AudioFormat { language: self.sound.language, ..aac::silent_format() },
+        }
     }
 
     pub(super) fn audio_config(&mut self, asc: &Bytes, now: Now) {
@@ -69,7 +80,7 @@ impl Stream {
         match judged {
             Ok(format) => {
                 self.sound.left_out = None;
-                self.timeline.audio_config(format, now.mono);
+                self.timeline.audio_config(AudioFormat { language: self.sound.language, ..format }, now.mono);
             }
             Err(reason) => {
                 if self.sound.left_out.as_ref() != Some(&reason) {
@@ -77,6 +88,16 @@ impl Stream {
                 }
                 self.sound.left_out = Some(reason);
             }
+        }
+    }
+
+    /// The language of the audio that comes, said before its configuration, or again in the midst of it.
+    pub(super) fn audio_language(&mut self, language: Option<Language>, now: Now) {
+        if std::mem::replace(&mut self.sound.language, language) == language {
+            return;
+        }
+        if let Some(format) = self.timeline.audio_format().cloned() {
+            self.timeline.audio_config(AudioFormat { language, ..format }, now.mono);
         }
     }
 

@@ -7,6 +7,7 @@ use serde::Serialize;
 use super::health::MeasuredSrt;
 use super::{Measured, Now, Stream};
 use crate::logic::capacity::Demand;
+use crate::logic::language::Language;
 use crate::logic::pace;
 use crate::logic::placement::Choice;
 use crate::logic::playlist::Format;
@@ -135,6 +136,8 @@ pub struct AudioInput {
     pub rate: u32,
     pub channels: u8,
     pub bitrate: Option<u64>,
+    /// Its code of ISO 639-2.
+    pub language: Option<Language>,
     pub reencoded: bool,
     pub loudness: Option<LoudnessInput>,
 }
@@ -200,6 +203,7 @@ impl Stream {
             rate: a.rate.hz(),
             channels: a.channels,
             bitrate: self.facts.audio.bitrate(),
+            language: a.language,
             reencoded: self.sound.is_reencoded(),
             loudness: self.sound.loudness.map(|l| LoudnessInput {
                 integrated_lufs: l.integrated.map(|v| f64::from(v) / 100.0),

@@ -10,7 +10,7 @@ use super::{Caller, ts};
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
 use crate::harness::worker::{SMALL_LADDER, Worker};
-use crate::harness::{alone, beside_others, until};
+use crate::harness::{alone, beside_others, tools, until};
 
 const PASSPHRASE: &str = "correct horse battery";
 
@@ -80,6 +80,28 @@ fn a_caller_becomes_a_ladder() {
     // The caller closed, and what was in its latency window is lost: of the last pictures, which are not sent in the order in which they are shown, one or two.
     assert!([3000, 6000, 9000].contains(last), "{steps:?}");
     assert!(times.len() > super::CLIP.frames() - 20, "{}", times.len());
+}
+
+#[test]
+fn of_two_audio_tracks_the_one_that_is_wished_for_is_published_with_its_language() {
+    let folder = tempfile::tempdir().unwrap();
+    let both = folder.path().join("both.ts");
+    let two = "-map 0:v -map 0:a -map 0:a -c copy -metadata:s:a:0 language=eng -metadata:s:a:1 language=ger -f mpegts";
+    let (from, to) = (ts(), both.clone());
+    tools::ffmpeg([&["-i", from.to_str().unwrap()][..], &two.split(' ').collect::<Vec<_>>(), &[to.to_str().unwrap()]].concat());
+    let _machine = beside_others();
+    let wish = r#"audio_languages=["fr", "de"]"#;
+    let worker = Worker::start_with(&["--open", "--ladder", "none", "--srt", "127.0.0.1:0", "--set", wish], &[]);
+    let _caller = Caller::ffmpeg(&both, worker.srt.expect("a listener"), &["-map", "0", "-srt_streamid", "anna"]);
+    let index = until("the multivariant playlist", || {
+        let answer = worker.get("live/local/anna/index.m3u8");
+        (answer.status == 200).then(|| answer.text())
+    });
+    assert!(index.contains("LANGUAGE=\"de\""), "{index}");
+    assert!(worker.get("live/local/anna/manifest.mpd").text().contains("lang=\"de\""));
+    assert_eq!(worker.stream("anna").unwrap()["input"]["audio"]["language"], "deu");
+    worker.logged("another audio track (eng) is left out");
+    worker.stop();
 }
 
 fn run(flags: &[&str]) -> (Option<i32>, String) {

@@ -43,12 +43,71 @@ fn the_first_audio_track_is_taken_and_all_are_named() {
     let mut out = Vec::new();
     demux.push(&mux.bytes, &mut out).unwrap();
     assert_eq!(demux.taken(), (Some(VIDEO), Some(AUDIO)));
-    let languages: Vec<Option<&str>> = demux.streams().iter().map(|s| s.language.as_deref()).collect();
-    assert_eq!(languages, [None, Some("eng"), Some("deu")]);
-    assert_eq!(demux.take_notes(), ["a second audio track (deu) is left out"]);
+    let languages: Vec<Option<Language>> = demux.streams().iter().map(|s| s.language).collect();
+    assert_eq!(languages, [None, Some(language("eng")), Some(language("deu"))]);
+    assert_eq!(demux.take_notes(), ["another audio track (deu) is left out"]);
+    assert_eq!(out.get(..2), Some(&[Packet::Clock(Clock::Ticks90k), Packet::AudioLanguage(Some(language("eng")))][..]));
     assert_eq!(demux.take_notes(), Vec::<String>::new());
     demux.finish(&mut out);
     assert_eq!(sounds(&out), [(0, vec![1; 30])]);
+}
+
+fn language(text: &str) -> Language {
+    text.parse().unwrap()
+}
+
+#[test]
+fn of_several_audio_tracks_the_one_that_is_wished_for_is_taken() {
+    // Visual impaired commentary, German by its other code, no language, English.
+    const TRACKS: &[(u8, u16, &[u8])] = &[
+        (0x1b, VIDEO, &[]),
+        (0x0f, 0x200, b"\x0a\x04ger\x03"),
+        (0x11, 0x201, b"\x0a\x04deu\x00"),
+        (0x0f, 0x202, &[]),
+        (0x0f, 0x203, b"\x0a\x04ger\x00"),
+        (0x0f, 0x204, b"\x0a\x04eng\x00"),
+    ];
+    let taken = |wishes: &[&str], tracks: &[(u8, u16, &[u8])]| {
+        let mut demux = Demux::new(Limits::default()).preferring(&wishes.iter().map(|w| language(w)).collect::<Vec<_>>());
+        let mut out = Vec::new();
+        demux.push(&[Mux::of(tracks).bytes, Mux::of(tracks).bytes].concat(), &mut out).unwrap();
+        let told = out.iter().find_map(|p| if let Packet::AudioLanguage(l) = p { *l } else { None });
+        (demux.taken().1, told.map(|l| l.to_string()))
+    };
+    let of = |pid: u16, language: &str| (Some(pid), Some(language.to_owned()));
+    assert_eq!(taken(&[], TRACKS), (Some(0x202), None));
+    assert_eq!(taken(&["fra"], TRACKS), (Some(0x202), None));
+    assert_eq!(taken(&["de"], TRACKS), of(0x203, "deu"));
+    assert_eq!(taken(&["fr", "en", "de"], TRACKS), of(0x204, "eng"));
+    assert_eq!(taken(&["en"], &TRACKS[..3]), of(0x200, "deu"), "commentary is better than nothing");
+}
+
+#[test]
+fn another_language_is_said_before_its_audio() {
+    let mut mux = Mux::of(&[(0x1b, VIDEO, &[]), (0x0f, AUDIO, b"\x0a\x04eng\x00")]);
+    mux.audio(Some(0), &adts(3, 2, &[1; 30], false));
+    // The same track under another name, a better one beside it, and then neither.
+    let (german, french): (&[u8], &[u8]) = (b"\x0a\x04deu\x00", b"\x0a\x04fra\x00");
+    mux.sections(PMT, &pmt(1, 1, &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, german)]));
+    mux.audio(Some(1920), &adts(3, 2, &[2; 30], false));
+    mux.sections(PMT, &pmt(1, 2, &[(0x1b, VIDEO, &[]), (0x0f, AUDIO, german), (0x0f, 0x102, french)]));
+    mux.pes(0x102, &super::mux::pes(0xc1, Some((3840, 3840)), &adts(3, 2, &[3; 30], false), true));
+    mux.sections(PMT, &pmt(1, 3, &[(0x1b, VIDEO, &[])]));
+    mux.video(Some((0, 0)), &picture(0, true));
+    let mut demux = Demux::new(Limits::default()).preferring(&[language("fr")]);
+    let mut out = Vec::new();
+    demux.push(&mux.bytes, &mut out).unwrap();
+    demux.finish(&mut out);
+    let order: Vec<String> = out
+        .iter()
+        .filter_map(|p| match p {
+            Packet::AudioLanguage(language) => Some(language.map_or("none".into(), |l| l.to_string())),
+            Packet::AudioConfig(_) => Some("config".into()),
+            Packet::Audio { data, .. } => Some(data[0].to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(order, ["eng", "config", "1", "deu", "2", "fra", "config", "3", "none"]);
 }
 
 #[test]

@@ -232,6 +232,40 @@ fn every_change_of_audio_is_one_discontinuity_on_all_tracks() {
 }
 
 #[test]
+fn the_language_is_told_to_players_and_another_one_is_another_configuration() {
+    let language = |text: &str| Packet::AudioLanguage(text.parse().ok());
+    for (asc, reencoded) in [(&[0x11, 0x90][..], false), (SURROUND, true)] {
+        let mut w = World::new(wide());
+        w.packet(language("ger"));
+        w.sources(asc);
+        w.publish(5, 2000);
+        assert!(w.index().contains("GROUP-ID=\"audio\",LANGUAGE=\"de\",NAME=\"audio\""), "{}", w.index());
+        assert!(w.mpd().contains("lang=\"de\""), "{}", w.mpd());
+        let audio = w.stream.status(None, None, w.now()).input.audio.unwrap();
+        assert_eq!((audio.language, audio.reencoded), ("de".parse().ok(), reencoded));
+        // Said again, it is nothing new.
+        w.packet(language("deu"));
+        w.publish_from(5, 6, 2000);
+        assert_eq!(w.discontinuities("audio"), Vec::<usize>::new());
+        w.packet(language("eng"));
+        w.publish_from(11, 6, 2000);
+        let at = w.discontinuities("audio");
+        assert_eq!(at.len(), 1);
+        assert!(TRACKS.iter().all(|track| w.discontinuities(track) == at));
+        assert!(w.mpd().contains("lang=\"de\"") && w.mpd().contains("lang=\"en\""), "a period of each: {}", w.mpd());
+        // The next publisher says nothing, and silence was never German.
+        w.packet(Packet::Unpublish);
+        w.wait(3);
+        let now = w.now();
+        assert!(w.stream.returned(now));
+        w.sources(asc);
+        w.publish(6, 2000);
+        assert_eq!(w.stream.status(None, None, w.now()).input.audio.unwrap().language, None);
+        assert!(w.mpd().contains("lang=\"und\""), "{}", w.mpd());
+    }
+}
+
+#[test]
 fn a_loudness_target_reencodes_what_would_be_copied() {
     let mut w = World::new(Setup { loudness_target: Some(-2300), ..wide() });
     w.configs();
