@@ -9,6 +9,7 @@ use crate::cmaf::{aac, av1, h264, h265, sei, video};
 use crate::ingest::mpegts::{Demux, Limits};
 use crate::ingest::rtmp::{parse_script, tag_body};
 use crate::ingest::{Packet, flv};
+use crate::logic::language::Language;
 use crate::logic::model::Coding;
 
 /// A body of one target.
@@ -88,10 +89,14 @@ pub fn mpegts(data: &[u8]) {
     let parts = demuxed(bytes.chunks(usize::from(cut) + 1));
     assert_eq!(whole.1, parts.1);
     assert_eq!(whole.0, parts.0);
+    let mut now = Coding::H264;
     for packet in whole.0 {
         match packet {
-            Packet::VideoConfig(_, record) => drop(h264::read_record(&record, None)),
-            Packet::Video { data, .. } => assert!(h264::scan(&data).is_ok(), "lengths that do not fit"),
+            Packet::VideoConfig(coding, record) => {
+                now = coding;
+                let _ = video::read_record(coding, &record, None);
+            }
+            Packet::Video { data, .. } => assert!(video::scan(now, &data).is_ok(), "lengths that do not fit"),
             Packet::AudioConfig(config) => drop(aac::Config::read(&config)),
             _ => {}
         }
@@ -102,7 +107,8 @@ pub fn mpegts(data: &[u8]) {
 const UNIT: usize = 64 << 10;
 
 fn demuxed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Packet>, bool) {
-    let mut demux = Demux::new(Limits { unit_bytes: UNIT, bytes_before_program: u64::MAX });
+    let wishes: Vec<Language> = [*b"deu", *b"fra"].into_iter().filter_map(Language::from_code).collect();
+    let mut demux = Demux::new(Limits { unit_bytes: UNIT, bytes_before_program: u64::MAX }).preferring(&wishes);
     let mut out = Vec::new();
     for piece in pieces {
         if demux.push(piece, &mut out).is_err() {
@@ -114,15 +120,20 @@ fn demuxed<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<Packet>, bool) {
 }
 
 /// Packets of one program's tracks, which hardly any bytes are: tables stand before them, and for each packet one byte chooses its track, whether a PES packet
-/// begins, whether its counter is right; the next says how much content follows.
+/// begins, whether its counter is right; the next says how much content follows. The video is read as H.264 and as HEVC.
 pub fn mpegts_tracks(data: &[u8]) {
-    /// PAT and PMT of program 1: PMT 0x1000, H.264 0x100, ADTS 0x101, with their CRCs.
-    const TABLES: [&[u8]; 2] = [
-        b"\x47\x40\x00\x10\x00\x00\xb0\x0d\x00\x01\xc1\x00\x00\x00\x01\xf0\x00\x2a\xb1\x04\xb2",
-        b"\x47\x50\x00\x10\x00\x02\xb0\x17\x00\x01\xc1\x00\x00\xe1\x00\xf0\x00\x1b\xe1\x00\xf0\x00\x0f\xe1\x01\xf0\x00\x2f\x44\xb9\x9b",
-    ];
+    /// PAT and PMT of program 1: PMT 0x1000, H.264 or HEVC 0x100, ADTS 0x101, with their CRCs.
+    const PAT: &[u8] = b"\x47\x40\x00\x10\x00\x00\xb0\x0d\x00\x01\xc1\x00\x00\x00\x01\xf0\x00\x2a\xb1\x04\xb2";
+    const H264: &[u8] = b"\x47\x50\x00\x10\x00\x02\xb0\x17\x00\x01\xc1\x00\x00\xe1\x00\xf0\x00\x1b\xe1\x00\xf0\x00\x0f\xe1\x01\xf0\x00\x2f\x44\xb9\x9b";
+    const HEVC: &[u8] = b"\x47\x50\x00\x10\x00\x02\xb0\x17\x00\x01\xc1\x00\x00\xe1\x00\xf0\x00\x24\xe1\x00\xf0\x00\x0f\xe1\x01\xf0\x00\xc7\x72\xb7\xcb";
+    for map in [H264, HEVC] {
+        tracks(PAT, map, data);
+    }
+}
+
+fn tracks(pat: &[u8], map: &[u8], data: &[u8]) {
     let mut stream = vec![0];
-    for table in TABLES {
+    for table in [pat, map] {
         stream.extend(table.iter().copied().chain(std::iter::repeat(0xff)).take(188));
     }
     let mut counters = [0u8; 2];

@@ -4,6 +4,8 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use super::TARGETS;
+use crate::ingest::Packet;
+use crate::logic::model::Coding;
 
 fn corpus(target: &str) -> Vec<(PathBuf, Vec<u8>)> {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("fuzz/corpus").join(target);
@@ -24,6 +26,21 @@ fn corpora_are_small_and_run_through() {
         }
     }
     assert!(bytes < 300_000, "{bytes} bytes of corpora");
+}
+
+/// Seeds that are read to nothing would search nothing.
+#[test]
+fn the_seeds_of_transport_streams_have_pictures_of_both_codings() {
+    let codings = |target: &str, name: &str| {
+        let (_, data) = corpus(target).into_iter().find(|(file, _)| file.ends_with(name)).unwrap();
+        let (packets, good) = super::demuxed(std::iter::once(&data[1..]));
+        assert!(good && packets.iter().any(|p| matches!(p, Packet::Video { .. })), "{name}");
+        let coding = |p: &Packet| if let Packet::VideoConfig(coding, _) = p { Some(*coding) } else { None };
+        let language = packets.iter().find_map(|p| if let Packet::AudioLanguage(l) = p { *l } else { None });
+        (packets.iter().filter_map(coding).collect::<Vec<_>>(), language.map(|l| l.to_string()))
+    };
+    assert_eq!(codings("mpegts", "a").0, [Coding::H264]);
+    assert_eq!(codings("mpegts", "hevc"), (vec![Coding::Hevc], Some("deu".into())));
 }
 
 /// A generator of its own (xorshift64*), so that a number says everything about a run.
