@@ -7,7 +7,7 @@ mod sequence;
 use bytes::Bytes;
 
 use super::bits::BadBits;
-use super::video::{BadSize, Picture, Scan};
+use super::video::{BadSize, Matrix, Picture, Scan};
 use crate::logic::model::{Coding, FrameRate, VideoFormat};
 use obu::{Obu, obus};
 use sequence::Sequence;
@@ -75,6 +75,7 @@ pub fn picture(record: &[u8]) -> Option<Picture> {
         chroma: sequence.chroma,
         depth: sequence.depth,
         interlaced: false,
+        matrix: Matrix::told(sequence.matrix),
     })
 }
 
@@ -138,6 +139,8 @@ pub(crate) mod tests {
         pub(crate) const MAIN: &str = "81010c000a0b0000000cc4ff6700be0010";
         /// libaom, 320x180, 10 bits.
         pub(crate) const MAIN_10: &str = "81004c000a0b000000043cfeccdaf94040";
+        /// libaom, 320x180, colours by BT.709.
+        pub(crate) const BT_709: &str = "81000c000a0e000000043cfeccdaf91020201040";
         /// libaom, 320x180, 4:4:4.
         pub(crate) const HIGH_444: &str = "812000000a0a200000043cfeccdaf902";
     }
@@ -153,6 +156,8 @@ pub(crate) mod tests {
         assert_eq!(of(MAIN), (640, 360, "av01.0.01M.08".into(), 0, 21, 8, Chroma::Quarter));
         assert_eq!(of(MAIN_10), (320, 180, "av01.0.00M.10".into(), 0, 20, 10, Chroma::Quarter));
         assert_eq!(of(HIGH_444), (320, 180, "av01.1.00M.08".into(), 1, 20, 8, Chroma::Full));
+        let matrix = |hex| picture(&bytes(hex)).unwrap().matrix;
+        assert_eq!((matrix(BT_709), matrix(MAIN)), (Some(Matrix::Bt709), None));
         assert_eq!(read_record(&bytes("81010c00"), None), Err(Av1Error::Record("no sequence header")));
         assert_eq!(picture(b""), None);
     }

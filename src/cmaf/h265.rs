@@ -8,7 +8,7 @@ mod sets;
 use super::bits::BadBits;
 use super::video::BadSize;
 
-pub use record::{picture, read_record, renewed, without_sets};
+pub use record::{first_record, picture, read_record, renewed, without_sets};
 pub use scan::scan;
 #[cfg(test)]
 pub(crate) use sets::tests;

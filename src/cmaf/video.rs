@@ -63,6 +63,35 @@ impl Chroma {
     }
 }
 
+/// By what luma and colour differences are made of red, green and blue (ITU-T H.273, table 4), of those that a streamer can choose.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Matrix {
+    /// Of standard definition.
+    Bt601,
+    /// Of high definition; what OBS sends by default.
+    Bt709,
+    /// Of wide gamuts.
+    Bt2020,
+}
+
+impl Matrix {
+    /// By its number, MatrixCoefficients; `None` where none is told, or another one.
+    pub(super) const fn told(number: u8) -> Option<Self> {
+        match number {
+            1 => Some(Self::Bt709),
+            // FCC's differs from BT.601's by a thousandth.
+            4..=6 => Some(Self::Bt601),
+            9 | 10 => Some(Self::Bt2020),
+            _ => None,
+        }
+    }
+
+    /// What decoders and players take for one that is not told, of pictures so many samples high (GStreamer's gst_video_info_set_format; Chromium likewise).
+    pub const fn of_height(height: u32) -> Self {
+        if height <= 576 { Self::Bt601 } else { Self::Bt709 }
+    }
+}
+
 /// What decides whether a source can be passed through and where it can be decoded, and how it is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Picture {
@@ -81,6 +110,8 @@ pub struct Picture {
     pub depth: u8,
     /// Fields may occur.
     pub interlaced: bool,
+    /// How its colours are coded, if it says so.
+    pub matrix: Option<Matrix>,
 }
 
 impl Picture {
@@ -189,10 +220,31 @@ pub fn sample(coding: Coding, data: Bytes) -> Bytes {
 /// # Errors
 /// [`VideoError`] when they cannot be read.
 pub fn renewed(format: &VideoFormat, data: &[u8]) -> Result<Option<Bytes>, VideoError> {
-    Ok(match format.coding() {
-        Coding::H264 => h264::renewed(&format.avcc, data)?,
-        Coding::Hevc => h265::renewed(&format.avcc, data)?,
-        Coding::Av1 => av1::renewed(&format.avcc, data)?,
+    renewed_record(format.coding(), &format.avcc, data)
+}
+
+/// The same of a record that nobody has read yet.
+///
+/// # Errors
+/// As [`renewed`].
+pub fn renewed_record(coding: Coding, record: &[u8], data: &[u8]) -> Result<Option<Bytes>, VideoError> {
+    Ok(match coding {
+        Coding::H264 => h264::renewed(record, data)?,
+        Coding::Hevc => h265::renewed(record, data)?,
+        Coding::Av1 => av1::renewed(record, data)?,
+    })
+}
+
+/// The record of a source that announces nothing, as MPEG-TS does: made of an access unit's parameter sets. `None` while it has not all of them, and always of AV1,
+/// which is not taken over MPEG-TS.
+///
+/// # Errors
+/// [`VideoError`] when they cannot be read.
+pub fn first_record(coding: Coding, data: &[u8]) -> Result<Option<Bytes>, VideoError> {
+    Ok(match coding {
+        Coding::H264 => h264::first_record(data)?,
+        Coding::Hevc => h265::first_record(data)?,
+        Coding::Av1 => None,
     })
 }
 
@@ -210,6 +262,11 @@ pub fn displayed(format: &VideoFormat) -> (u32, u32) {
     let (w, h) = picture(format).map_or((1, 1), |p| p.sar);
     let width = (u64::from(format.width) * u64::from(w) + u64::from(h) / 2) / u64::from(h);
     (u32::try_from(width).unwrap_or(u32::MAX).max(1), format.height)
+}
+
+/// How a format's colours are coded: as it says, or as everybody takes it where it says nothing.
+pub fn matrix(format: &VideoFormat) -> Matrix {
+    picture(format).and_then(|p| p.matrix).unwrap_or(Matrix::of_height(format.height))
 }
 
 #[cfg(test)]

@@ -255,6 +255,11 @@ pub fn pipeline(
 ) -> Result<String, RecipeError> {
     within("number of rungs", rungs.len() as u64, 1, MAX_RUNGS as u64)?;
     let sar = video::picture(source).map_or((1, 1), |p| p.sar);
+    // The CPU's scaler converts to BT.709, the GPU's leaves colours coded as they are.
+    let colours = match encoders {
+        Encoders::Software(_) => None,
+        Encoders::Nvidia(_) => Some(video::matrix(source)),
+    };
     let mut text = match encoders {
         Encoders::Software(settings) => software::decode(source, settings.decoder_threads, settings.low_delay)?,
         Encoders::Nvidia(settings) => nvidia::decode(settings, source)?,
@@ -279,7 +284,13 @@ pub fn pipeline(
             Encoders::Nvidia(_) => &SCALE_NV,
         };
         text += " ";
-        text += &scale(template, &from, &scaled, from.original && differs(source, sar, (rung.width, rung.height)))?;
+        text += &scale(
+            template,
+            &from,
+            &scaled,
+            from.original && differs(source, sar, (rung.width, rung.height)),
+            colours.map(nvidia::colorimetry),
+        )?;
         text += " ";
         text += &match encoders {
             Encoders::Software(settings) => software::encode(scaled.name, index, rung, settings)?,
@@ -297,12 +308,17 @@ pub fn pipeline(
             Encoders::Nvidia(_) => &THUMBNAIL_NV,
         };
         text += " ";
-        text += &thumbnails(template, from.name, thumbnail)?;
+        text += &thumbnails(template, from.name, thumbnail, colours.map(nvidia::jpeg_colorimetry))?;
     }
     Ok(text)
 }
 
-fn thumbnails(template: &Template, from: Name, thumbnail: &Thumbnail) -> Result<String, RecipeError> {
+fn thumbnails(
+    template: &Template,
+    from: Name,
+    thumbnail: &Thumbnail,
+    colours: Option<&'static str>,
+) -> Result<String, RecipeError> {
     let &Thumbnail { width, height, quality, every } = thumbnail;
     if !width.is_multiple_of(2) || !height.is_multiple_of(2) {
         return Err(RecipeError::Odd { width, height });
@@ -310,12 +326,14 @@ fn thumbnails(template: &Template, from: Name, thumbnail: &Thumbnail) -> Result<
     // The program drops what is not due: faster than this, and it would be a rung.
     let least = MediaTime::from_secs(1).0.unsigned_abs();
     within("ticks from one thumbnail to the next", every.0.max(0).unsigned_abs(), least, u64::MAX)?;
-    Ok(template.fill(&[
+    let mut values = vec![
         ("from", Value::Name(from)),
         ("width", Value::Number(within("thumbnail's width", width.into(), 2, MAX_SIDE.into())?)),
         ("height", Value::Number(within("thumbnail's height", height.into(), 2, MAX_SIDE.into())?)),
         ("quality", Value::Number(within("thumbnail's quality", quality.into(), 1, 90)?)),
-    ])?)
+    ];
+    values.extend(colours.map(|colours| ("colorimetry", Value::Word(colours))));
+    Ok(template.fill(&values)?)
 }
 
 /// What of a rung every encoder is told, within what encoders take.
@@ -388,18 +406,26 @@ fn best(nodes: &[Node], rung: &Rung) -> Node {
     nodes.iter().filter(enough).min_by_key(area).copied().unwrap_or(nodes[0])
 }
 
-fn scale(template: &Template, from: &Node, to: &Node, borders: bool) -> Result<String, RecipeError> {
+fn scale(
+    template: &Template,
+    from: &Node,
+    to: &Node,
+    borders: bool,
+    colours: Option<&'static str>,
+) -> Result<String, RecipeError> {
     if !to.width.is_multiple_of(2) || !to.height.is_multiple_of(2) {
         return Err(RecipeError::Odd { width: to.width, height: to.height });
     }
-    Ok(template.fill(&[
+    let mut values = vec![
         ("from", Value::Name(from.name)),
         ("to", Value::Name(to.name)),
         ("depth", Value::Number(QUEUE_DEPTH)),
         ("width", Value::Number(within("width", to.width.into(), 2, MAX_SIDE.into())?)),
         ("height", Value::Number(within("height", to.height.into(), 2, MAX_SIDE.into())?)),
         ("borders", Value::Flag(borders)),
-    ])?)
+    ];
+    values.extend(colours.map(|colours| ("colorimetry", Value::Word(colours))));
+    Ok(template.fill(&values)?)
 }
 
 /// The VBV size at which no segment of two seconds exceeds `max_kbps`: with a VBV that fills at the average rate, a segment has at the most what

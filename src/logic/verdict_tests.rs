@@ -7,7 +7,16 @@ use crate::logic::pace;
 
 /// 1080p30 of High 4.0 in NV12, as OBS sends it by default but for its key frames.
 fn picture() -> Picture {
-    Picture { coding: Coding::H264, profile: 100, level: 40, sar: (1, 1), chroma: Chroma::Quarter, depth: 8, interlaced: false }
+    Picture {
+        coding: Coding::H264,
+        profile: 100,
+        level: 40,
+        sar: (1, 1),
+        chroma: Chroma::Quarter,
+        depth: 8,
+        interlaced: false,
+        matrix: None,
+    }
 }
 
 fn video() -> Video {

@@ -5,6 +5,7 @@ use std::process::{Command, Stdio};
 
 use weir::ingest::Packet;
 use weir::ingest::mpegts::{Demux, Error, Limits, Media, Stats};
+use weir::logic::model::Coding;
 
 const PACKET: usize = 188;
 
@@ -25,6 +26,8 @@ fn source(rate: &str, samples: &str) -> Vec<String> {
     ["-v", "error", "-y", "-f", "lavfi", "-i", &video, "-f", "lavfi", "-i", &audio].map(str::to_owned).to_vec()
 }
 
+const HEVC: &str =
+    "-c:v libx265 -preset ultrafast -g 15 -pix_fmt yuv420p -x265-params log-level=none:bframes=3:keyint=15:hash=1";
 const H264: &str = "-c:v libx264 -preset veryfast -threads 1 -bf 3 -g 15 -pix_fmt yuv420p";
 
 /// A stream in a file of its own.
@@ -50,17 +53,18 @@ struct Content {
 
 /// As ffmpeg reads it. Its first audio stream only.
 fn probed(path: &Path) -> Content {
-    let entries = "packet=codec_type,stream_index,pts,dts,data";
+    let entries = "packet=codec_type,stream_index,pts,dts,data:stream=codec_name";
     let json =
         run("ffprobe", &["-v", "error", "-show_entries", entries, "-show_data", "-of", "json=c=1", path.to_str().unwrap()]);
     let json: serde_json::Value = serde_json::from_slice(&json).unwrap();
+    let hevc = json["streams"].as_array().unwrap().iter().any(|s| s["codec_name"] == "hevc");
     let mut content = Content::default();
     let mut first_audio = None;
     for packet in json["packets"].as_array().unwrap() {
         let data = undumped(packet["data"].as_str().unwrap());
         let (pts, dts) = (packet["pts"].as_i64().unwrap(), packet["dts"].as_i64().unwrap());
         if packet["codec_type"] == "video" {
-            content.pictures.push((dts, pts, annexb(&data)));
+            content.pictures.push((dts, pts, annexb(&data, hevc)));
         } else if packet["codec_type"] == "audio"
             && *first_audio.get_or_insert(packet["stream_index"].clone()) == packet["stream_index"]
         {
@@ -82,28 +86,29 @@ fn undumped(text: &str) -> Vec<u8> {
     out
 }
 
-fn is_media(nal: &[u8]) -> bool {
-    !nal.is_empty() && !matches!(nal[0] & 0x1f, 7..=12)
+fn is_media(nal: &[u8], hevc: bool) -> bool {
+    let aside = |nal: &[u8]| if hevc { matches!(nal[0] >> 1, 32..=38) } else { matches!(nal[0] & 0x1f, 7..=12) };
+    !nal.is_empty() && !aside(nal)
 }
 
-fn annexb(data: &[u8]) -> Vec<Vec<u8>> {
+fn annexb(data: &[u8], hevc: bool) -> Vec<Vec<u8>> {
     let starts: Vec<usize> = (0..data.len().saturating_sub(2)).filter(|&at| data[at..].starts_with(&[0, 0, 1])).collect();
     let ends = starts.iter().skip(1).copied().chain([data.len()]);
     let nal = |(begin, end): (&usize, usize)| {
         let nal = &data[begin + 3..end];
         nal[..nal.iter().rposition(|b| *b != 0).map_or(0, |last| last + 1)].to_vec()
     };
-    starts.iter().zip(ends).map(nal).filter(|nal| is_media(nal)).collect()
+    starts.iter().zip(ends).map(nal).filter(|nal| is_media(nal, hevc)).collect()
 }
 
-fn with_lengths(mut data: &[u8]) -> Vec<Vec<u8>> {
+fn with_lengths(mut data: &[u8], hevc: bool) -> Vec<Vec<u8>> {
     let mut out = Vec::new();
     while let Some((length, rest)) = data.split_first_chunk::<4>() {
         let (nal, rest) = rest.split_at(u32::from_be_bytes(*length) as usize);
         out.push(nal.to_vec());
         data = rest;
     }
-    out.retain(|nal| is_media(nal));
+    out.retain(|nal| is_media(nal, hevc));
     out
 }
 
@@ -124,10 +129,12 @@ fn demuxed(bytes: &[u8], piece: usize) -> Demuxed {
 
 fn content(packets: &[Packet]) -> Content {
     let mut content = Content::default();
+    let mut hevc = false;
     for packet in packets {
         match packet {
+            Packet::VideoConfig(coding, _) => hevc = *coding == Coding::Hevc,
             Packet::Video { time, composition, data, .. } => {
-                content.pictures.push((i64::from(*time), i64::from(*time) + i64::from(*composition), with_lengths(data)));
+                content.pictures.push((i64::from(*time), i64::from(*time) + i64::from(*composition), with_lengths(data, hevc)));
             }
             Packet::Audio { time, data } => content.sounds.push((i64::from(*time), data.to_vec())),
             _ => {}
@@ -157,15 +164,16 @@ fn check_equal(ours: &Content, theirs: &Content, what: &str) {
 #[test]
 fn what_ffmpeg_writes_comes_out_as_ffmpeg_reads_it() {
     let folder = tempfile::tempdir().unwrap();
-    for (name, rate, samples, rest) in [
-        ("ntsc", "30000/1001", "44100", "-c:a aac -ac 1"),
-        ("padded", "60", "48000", "-c:a aac -ac 2 -muxrate 3000k"),
-        ("surround", "25", "48000", "-c:a aac -ac 6 -pes_payload_size 0 -flush_packets 1"),
-        ("headers", "50", "44100", "-c:a aac -ac 2 -mpegts_flags pat_pmt_at_frames+initial_discontinuity"),
-        ("lengths", "30", "48000", "-c:a aac -omit_video_pes_length 0 -mpegts_start_pid 0x1ff -pcr_period 40"),
-        ("film", "24000/1001", "32000", "-c:a aac"),
+    for (name, rate, samples, coded, rest) in [
+        ("hevc", "30000/1001", "48000", HEVC, "-c:a aac -ac 2"),
+        ("ntsc", "30000/1001", "44100", H264, "-c:a aac -ac 1"),
+        ("padded", "60", "48000", H264, "-c:a aac -ac 2 -muxrate 3000k"),
+        ("surround", "25", "48000", H264, "-c:a aac -ac 6 -pes_payload_size 0 -flush_packets 1"),
+        ("headers", "50", "44100", H264, "-c:a aac -ac 2 -mpegts_flags pat_pmt_at_frames+initial_discontinuity"),
+        ("lengths", "30", "48000", H264, "-c:a aac -omit_video_pes_length 0 -mpegts_start_pid 0x1ff -pcr_period 40"),
+        ("film", "24000/1001", "32000", H264, "-c:a aac"),
     ] {
-        let path = make(folder.path(), name, source(rate, samples), &format!("-t 2 {H264} {rest}"));
+        let path = make(folder.path(), name, source(rate, samples), &format!("-t 2 {coded} {rest}"));
         let (bytes, theirs) = (std::fs::read(&path).unwrap(), probed(&path));
         for piece in [PACKET, 7 * PACKET, 1000, bytes.len()] {
             let Demuxed { packets, stats, notes } = demuxed(&bytes, piece);
@@ -288,7 +296,7 @@ fn tracks_are_named_by_language_and_what_is_not_taken_by_codec() {
     assert_eq!(
         seen,
         [
-            (Media::H264, None),
+            (Media::Video(Coding::H264), None),
             (Media::Aac, Some("deu")),
             (Media::Aac, Some("fra")),
             (Media::OtherAudio("MPEG audio (MP2, MP3)"), Some("eng"))
@@ -296,7 +304,6 @@ fn tracks_are_named_by_language_and_what_is_not_taken_by_codec() {
     );
     assert_eq!(demux.take_notes().len(), 2);
     for (codecs, name) in [
-        ("-c:v libx265 -preset ultrafast -x265-params log-level=none -c:a aac", "HEVC video"),
         ("-c:v mpeg2video -c:a mp2", "MPEG-2 video"),
         ("-vn -c:a aac -mpegts_flags latm", "AAC in LATM"),
         ("-vn -c:a ac3", "AC-3 audio"),

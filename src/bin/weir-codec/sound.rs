@@ -2,7 +2,7 @@
 //!
 //! A pipeline of its own, so that neither pictures nor audio wait for the other, and neither fails with the other.
 
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicI32, AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex};
 use std::time::Duration;
 
@@ -40,7 +40,8 @@ const GAIN_STEP: u32 = 100;
 const CEILING_WITH_TARGET: f32 = 0.891_25;
 const CEILING: f32 = 1.0;
 
-/// Draining takes milliseconds. Whoever waits for it are the pictures of the same stream.
+/// Draining takes milliseconds, and on a machine with too much to do longer; a pipeline out of which nothing came for so long gives nothing any more. Whoever waits
+/// for it are the pictures of the same stream.
 const DRAIN: Duration = Duration::from_secs(1);
 
 /// Set when the pipeline is gone.
@@ -55,6 +56,8 @@ pub struct Sound {
     ending: Arc<AtomicBool>,
     gone: Gone,
     fed: AtomicBool,
+    /// Buffers that were decoded or encoded.
+    made: Arc<AtomicU64>,
 }
 
 impl Sound {
@@ -70,6 +73,7 @@ impl Sound {
         let clock = Arc::new(Mutex::new(SampleClock::default()));
         let gain = Arc::new(AtomicI32::new(0));
         let target = plan.encode.and_then(|e| e.target);
+        let made = Arc::<AtomicU64>::default();
         let ear = Ear {
             stream,
             out: out.clone(),
@@ -80,11 +84,12 @@ impl Sound {
             rate: 0,
             channels: 0,
             meter: None,
+            made: made.clone(),
         };
         ear.listen(&sink_pad(&pipeline, recipe::HEARD)?);
         if let Some(encode) = plan.encode {
             level(&sink_pad(&pipeline, recipe::LEVEL)?, encode, gain);
-            forward(&element::<AppSink>(&pipeline, recipe::FRAMES)?, stream, clock, out.clone());
+            forward(&element::<AppSink>(&pipeline, recipe::FRAMES)?, stream, clock, out.clone(), made.clone());
         }
         let sound = Self {
             source,
@@ -93,6 +98,7 @@ impl Sound {
             ending: Arc::default(),
             gone: Arc::default(),
             fed: AtomicBool::new(false),
+            made,
         };
         let watcher = Watcher {
             stream,
@@ -123,7 +129,7 @@ impl Sound {
         let _ = self.source.push_buffer(buffer);
     }
 
-    /// No more input. Waits until all that is inside was sent, a second at the most.
+    /// No more input. Waits until all that is inside was sent, or nothing came for [`DRAIN`].
     pub fn end(self) {
         if self.over.load(Ordering::Acquire) {
             return;
@@ -135,9 +141,18 @@ impl Sound {
             self.finish();
         }
         let (gone, changed) = &*self.gone;
-        let waited = changed.wait_timeout_while(lock(gone), DRAIN, |gone| !*gone);
-        if waited.is_ok_and(|(_, outcome)| outcome.timed_out()) {
-            self.finish();
+        let mut gone = lock(gone);
+        loop {
+            let before = self.made.load(Ordering::Acquire);
+            let Ok((now, waited)) = changed.wait_timeout_while(gone, DRAIN, |gone| !*gone) else { return };
+            if !waited.timed_out() {
+                return;
+            }
+            // What is inside is bounded (recipe::audio), so this ends.
+            if self.made.load(Ordering::Acquire) == before {
+                return self.finish();
+            }
+            gone = now;
         }
     }
 
@@ -205,6 +220,8 @@ struct Ear {
     rate: u32,
     channels: u32,
     meter: Option<Meter>,
+    /// See [`Sound::made`].
+    made: Arc<AtomicU64>,
 }
 
 impl Ear {
@@ -252,6 +269,7 @@ impl Ear {
     }
 
     fn hear(&mut self, buffer: &mut gst::Buffer) {
+        self.made.fetch_add(1, Ordering::Release);
         let frame = self.channels.max(1) as usize * size_of::<f32>();
         let samples = u32::try_from(buffer.size() / frame).unwrap_or(0);
         let pts = buffer.pts().map(ticks::from_clock);
@@ -329,7 +347,7 @@ fn silence(pts: gst::ClockTime) -> gst::Buffer {
 }
 
 /// Sends every frame that the encoder makes, with the time of its first sample.
-fn forward(sink: &AppSink, stream: u32, clock: Arc<Mutex<SampleClock>>, out: Arc<Outbox>) {
+fn forward(sink: &AppSink, stream: u32, clock: Arc<Mutex<SampleClock>>, out: Arc<Outbox>, made: Arc<AtomicU64>) {
     // rules.md 11: what encoder and limiter put in front. (A decoder adds nothing: it gives for each frame what players count it to give.)
     let mut first = -PRIMING - i64::try_from(leveller::DELAY).unwrap_or(0);
     let new_sample = move |sink: &AppSink| {
@@ -338,6 +356,7 @@ fn forward(sink: &AppSink, stream: u32, clock: Arc<Mutex<SampleClock>>, out: Arc
         let data = buffer.map_readable().map_err(|_| FlowError::Error)?;
         let time = lock(&clock).time_of(first);
         first += 1024;
+        made.fetch_add(1, Ordering::Release);
         if let Some(pts) = time.filter(|_| wire::is_aac_frame(&data)) {
             out.send(&FromCodec::Audio { stream, pts }, &data);
         }

@@ -23,6 +23,8 @@ pub struct Sequence {
     pub depth: u8,
     /// Colour samples.
     pub chroma: Chroma,
+    /// matrix_coefficients; 2 where none is told.
+    pub matrix: u8,
     /// chroma_sample_position, 0 to 3.
     position: u8,
 }
@@ -43,6 +45,7 @@ impl Sequence {
             fps: None,
             depth: 8,
             chroma: Chroma::Quarter,
+            matrix: 2,
             position: 0,
         };
         if reduced {
@@ -129,6 +132,7 @@ impl Sequence {
             let mut next = || bits.byte(8, "color_description");
             described = (next()?, next()?, next()?);
         }
+        self.matrix = described.2;
         if grey {
             self.chroma = Chroma::None;
             return bits.skip(1, "color_range");

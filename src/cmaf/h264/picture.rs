@@ -3,7 +3,7 @@
 use h264_reader::avcc::AvcDecoderConfigurationRecord;
 use h264_reader::nal::sps::{ChromaFormat, FrameMbsFlags, SeqParameterSet};
 
-use crate::cmaf::video::{Chroma, Picture, meant};
+use crate::cmaf::video::{Chroma, Matrix, Picture, meant};
 use crate::logic::model::Coding;
 
 pub(super) fn of_sps(sps: &SeqParameterSet) -> Picture {
@@ -15,6 +15,8 @@ pub(super) fn of_sps(sps: &SeqParameterSet) -> Picture {
     };
     let extra = sps.chroma_info.bit_depth_luma_minus8.max(sps.chroma_info.bit_depth_chroma_minus8);
     let told = sps.vui_parameters.as_ref().and_then(|vui| vui.aspect_ratio_info.as_ref()?.get());
+    let signal = sps.vui_parameters.as_ref().and_then(|vui| vui.video_signal_type.as_ref());
+    let colours = signal.and_then(|signal| signal.colour_description.as_ref());
     let sar = told.map(|(w, h)| (u32::from(w), u32::from(h)));
     Picture {
         coding: Coding::H264,
@@ -24,6 +26,7 @@ pub(super) fn of_sps(sps: &SeqParameterSet) -> Picture {
         chroma,
         depth: 8u8.saturating_add(extra),
         interlaced: matches!(sps.frame_mbs_flags, FrameMbsFlags::Fields { .. }),
+        matrix: colours.and_then(|c| Matrix::told(c.matrix_coefficients)),
     }
 }
 
@@ -54,6 +57,11 @@ pub(crate) mod tests {
         /// 720x576 with samples of 64:45, as DV has them for 16:9.
         pub(crate) const WIDE_576: &str =
             "0164001fffe1001d6764001facd940b4126ffc010000b440000003004000000f03c60c658001000468ef8fcbfdf8f800";
+        /// Colours by BT.709, and by BT.2020.
+        pub(crate) const BT_709_360: &str =
+            "0164001effe100226764001eacb201405ff2ffe00060008d40808050000003001000000303c0f162e48001000668ebc3cb22c0fdf8f800";
+        pub(crate) const BT_2020: &str =
+            "01640028ffe1002167640028acb200f0044fcbff800180023502020940000003004000000f03c60c9201000668ebc3cb22c0fdf8f800";
         /// 176x144.
         pub(crate) const BASELINE: &str = "0142c00bffe100176742c00bda0b13b0110000030001000003003c0f142aa001000468ce0fc8";
         pub(crate) const GREY: &str =
@@ -80,6 +88,7 @@ pub(crate) mod tests {
             chroma: Chroma::Quarter,
             depth: 8,
             interlaced: false,
+            matrix: None,
         };
         assert_eq!(read(HIGH_10), Picture { profile: 110, depth: 10, ..plain });
         assert_eq!(read(HIGH_422), Picture { profile: 122, chroma: Chroma::Half, ..plain });
@@ -88,6 +97,8 @@ pub(crate) mod tests {
         assert_eq!(read(WIDE_576), Picture { level: 31, sar: (64, 45), ..plain });
         assert_eq!(read(BASELINE), Picture { profile: 66, level: 11, ..plain });
         assert_eq!(read(GREY), Picture { chroma: Chroma::None, ..plain });
+        let (hd, wide) = (Some(Matrix::Bt709), Some(Matrix::Bt2020));
+        assert_eq!((read(BT_709_360).matrix, read(BT_2020).matrix, read(BASELINE).matrix), (hd, wide, None));
         assert_eq!(picture(b""), None);
     }
 

@@ -6,7 +6,7 @@ use super::sets::{Sps, sps};
 use super::{HevcError, PPS, SPS, VPS, kind};
 use crate::cmaf::bits::Bits;
 use crate::cmaf::nal::{unescaped, units};
-use crate::cmaf::video::{BadSize, Picture, meant};
+use crate::cmaf::video::{BadSize, Matrix, Picture, meant};
 use crate::logic::model::{Coding, FrameRate, VideoFormat};
 
 /// A longer record cannot come from a real encoder: x265 puts its settings into it as an SEI message of 2,100 bytes.
@@ -97,6 +97,7 @@ pub fn picture(record: &[u8]) -> Option<Picture> {
         chroma: sps.chroma(),
         depth: sps.luma_depth.max(sps.chroma_depth),
         interlaced: sps.interlaced(),
+        matrix: sps.matrix.and_then(Matrix::told),
     })
 }
 
@@ -124,6 +125,16 @@ pub fn renewed(record: &[u8], data: &[u8]) -> Result<Option<Bytes>, HevcError> {
         Sets { vps: merged(&old.vps, new.vps), sps: old.sps, pps: merged(&old.pps, new.pps) }
     };
     write(&sets).map(Some)
+}
+
+/// The record of a source that announces nothing: made of an access unit's parameter sets. `None` while it has not all three kinds.
+///
+/// # Errors
+/// As [`renewed`].
+pub fn first_record(data: &[u8]) -> Result<Option<Bytes>, HevcError> {
+    let mut sets = Sets::default();
+    units(data).ok_or(HevcError::Lengths)?.for_each(|nal| sets.push(nal));
+    if sets.vps.is_empty() || sets.sps.is_empty() || sets.pps.is_empty() { Ok(None) } else { write(&sets).map(Some) }
 }
 
 /// The old ones whose number no new one has, and the new ones.

@@ -58,6 +58,8 @@ pub struct Sps {
     pub fps: Option<FrameRate>,
     /// field_seq_flag: every picture is a field.
     pub fields: bool,
+    /// matrix_coeffs.
+    pub matrix: Option<u8>,
 }
 
 impl Sps {
@@ -153,6 +155,7 @@ pub fn sps(nal: &[u8]) -> Result<Sps, BadBits> {
         sar: None,
         fps: None,
         fields: false,
+        matrix: None,
     };
     if bits.flag("vui_parameters_present_flag")? {
         usability(bits, &mut sps)?;
@@ -291,7 +294,8 @@ fn usability(bits: &mut Bits<'_>, sps: &mut Sps) -> Result<(), BadBits> {
     if bits.flag("video_signal_type_present_flag")? {
         bits.skip(4, "video_format, video_full_range_flag")?;
         if bits.flag("colour_description_present_flag")? {
-            bits.skip(24, "colour_primaries")?;
+            bits.skip(16, "colour_primaries, transfer_characteristics")?;
+            sps.matrix = Some(bits.byte(8, "matrix_coeffs")?);
         }
     }
     if bits.flag("chroma_loc_info_present_flag")? {

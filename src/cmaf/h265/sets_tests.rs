@@ -18,6 +18,8 @@ pub(crate) mod records {
     pub(crate) const INTERLACED: &str = "0101600000004000000000003ff000fcfdf8f800000f03a00001001840010c01ffff01600000030040000003000003003f959409a10001002b42010101600000030040000003000003003fa005020171f2e595952930bc05a1a0000003002000000303c1a2000100064401c073c189";
     /// 720x576, samples of 64:45, 25 pictures a second.
     pub(crate) const WIDE_576: &str = "0101600000009000000000005af000fcfdf8f800000f03a00001001840010c01ffff01600000030090000003000003005a959409a10001002f42010101600000030090000003000003005aa005a200905965654a4c2fff0040002d6808000003000800000300c840a2000100064401c073c189";
+    /// 320x180, colours by BT.601.
+    pub(crate) const BT_601: &str = "0101600000009000000000003cf000fcfdf8f800000f03a00001001840010c01ffff01600000030090000003000003003c959809a10001002e42010101600000030090000003000003003ca00a080b9f796566924caf016a04040c08000003000800000300f040a2000100074401c172b46240";
     /// 1920x1080, 60000/1001 pictures a second.
     pub(crate) const HD_60: &str = "0101600000009000000000007bf000fcfdf8f800000f03a00001001840010c01ffff01600000030090000003000003007b959409a10001002a42010101600000030090000003000003007ba003c0801107cb965654a4c2f01680800001f48000753004a2000100064401c073c189";
 }
@@ -36,12 +38,14 @@ fn records_of_all_kinds_are_read() {
         chroma: Chroma::Quarter,
         depth: 8,
         interlaced: false,
+        matrix: None,
     };
     assert_eq!(read(MAIN), plain);
     assert_eq!(read(MAIN_10), Picture { profile: 2, depth: 10, ..plain });
     assert_eq!(read(RANGE_422), Picture { profile: 4, chroma: Chroma::Half, ..plain });
     assert_eq!(read(RANGE_444), Picture { profile: 4, chroma: Chroma::Full, ..plain });
     assert_eq!(read(INTERLACED), Picture { interlaced: true, ..plain });
+    assert_eq!(read(BT_601).matrix, Some(crate::cmaf::video::Matrix::Bt601));
     assert_eq!(read(WIDE_576), Picture { level: 30, sar: (64, 45), ..plain });
     assert_eq!(read(HD_60), Picture { level: 41, ..plain });
     assert_eq!(picture(b""), None);

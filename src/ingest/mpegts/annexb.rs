@@ -1,4 +1,5 @@
-//! H.264 access units out of a byte stream (ITU-T H.264, annex B): one in a PES packet, as nearly every sender has it, several, or one over several.
+//! Access units of H.264 or HEVC out of a byte stream (annex B of ITU-T H.264 and of ITU-T H.265): one in a PES packet, as nearly every sender has it, several, or
+//! one over several.
 
 use std::collections::VecDeque;
 
@@ -6,9 +7,10 @@ use bytes::Bytes;
 use h264_reader::nal::sps::{FrameMbsFlags, SeqParameterSet};
 use h264_reader::nal::{Nal, RefNal};
 
+use super::nal::Role;
 use super::pes::Pes;
 use super::{Notes, Stats, ticks};
-use crate::cmaf::h264;
+use crate::cmaf::video;
 use crate::logic::model::Coding;
 use crate::logic::packet::Packet;
 
@@ -18,19 +20,8 @@ const MAX_UNITS: usize = 60;
 /// NAL units of an access unit. Level 6.2 has 600 slices a picture at the most in practice (A.3.1: macroblock rows of 8192x4352, times two fields).
 const MAX_NALS: usize = 2048;
 
-/// NAL unit types (table 7-1) that we take for something.
-mod kind {
-    pub const SLICE: u8 = 1;
-    pub const PARTITION_A: u8 = 2;
-    pub const IDR: u8 = 5;
-    pub const SEI: u8 = 6;
-    pub const SPS: u8 = 7;
-    pub const PPS: u8 = 8;
-    pub const DELIMITER: u8 = 9;
-    pub const END_OF_SEQUENCE: u8 = 10;
-    pub const END_OF_STREAM: u8 = 11;
-    pub const FILLER: u8 = 12;
-}
+/// nal_unit_type of a sequence parameter set of H.264.
+const SPS: u8 = 7;
 
 /// How access units lie in PES packets.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
@@ -47,6 +38,7 @@ enum Layout {
 /// The reader of one track. Between two calls it holds one access unit, at most `limit` bytes.
 #[derive(Debug)]
 pub(super) struct AnnexB {
+    coding: Coding,
     limit: usize,
     layout: Layout,
     /// Bytes that are not given out yet.
@@ -74,8 +66,9 @@ pub(super) struct AnnexB {
 }
 
 impl AnnexB {
-    pub fn new(limit: usize) -> Self {
+    pub fn new(coding: Coding, limit: usize) -> Self {
         Self {
+            coding,
             limit,
             layout: Layout::Unknown,
             bytes: Vec::new(),
@@ -93,11 +86,16 @@ impl AnnexB {
         }
     }
 
+    /// How its pictures are coded.
+    pub fn coding(&self) -> Coding {
+        self.coding
+    }
+
     pub fn push(&mut self, pes: Pes, out: &mut Vec<Packet>, stats: &mut Stats, notes: &mut Notes) {
         if pes.data.is_empty() {
             return;
         }
-        let begins = begins_unit(&pes.data);
+        let begins = begins_unit(self.coding, &pes.data);
         self.units = 0;
         match self.layout {
             Layout::Unknown if self.bytes.is_empty() => {
@@ -156,18 +154,19 @@ impl AnnexB {
     }
 
     fn has_slice(&self) -> bool {
-        self.nals.iter().any(|at| self.bytes.get(at + 3).is_some_and(|first| is_slice(first & 0x1f)))
+        self.nals.iter().any(|at| self.role(*at).is_slice())
     }
 
     /// What is there may be all of an access unit: it has a slice, and nothing behind the last one that stands in front of a picture. A packet that begins with a
     /// slice may be the rest of a unit whose delimiter ended the packet before.
     fn ends_whole(&self) -> bool {
-        let kind = |at: &usize| self.bytes.get(at + 3).map_or(0, |first| first & 0x1f);
-        let last = self.nals.iter().rev().map(kind).find(|kind| *kind != kind::FILLER);
-        self.has_slice()
-            && last.is_some_and(|k| {
-                (kind::SLICE..=kind::IDR).contains(&k) || matches!(k, kind::END_OF_SEQUENCE | kind::END_OF_STREAM)
-            })
+        let last = self.nals.iter().rev().map(|at| self.role(*at)).find(|role| *role != Role::Filler);
+        self.has_slice() && last.is_some_and(|role| role.is_slice() || matches!(role, Role::Behind | Role::End))
+    }
+
+    /// Of the NAL unit behind the start code at `at`.
+    fn role(&self, at: usize) -> Role {
+        Role::of(self.coding, self.bytes.get(at + 3..).unwrap_or_default())
     }
 
     /// Nothing more will come.
@@ -204,22 +203,24 @@ impl AnnexB {
         while let Some(&begin) = self.nals.get(self.judged) {
             let Some(end) = self.nals.get(self.judged + 1).copied().or(all.then_some(self.bytes.len())) else { break };
             let nal = &self.bytes[begin + 3..end];
-            let kind = nal.first().map_or(0, |first| first & 0x1f);
-            if self.lost && !(kind == kind::DELIMITER || begins(nal, true, true)) {
+            let role = Role::of(self.coding, nal);
+            if self.lost && !role.begins(true, true) {
                 self.nals.pop_front();
                 continue;
             }
             self.lost = false;
-            if kind == kind::SPS
+            // A field of HEVC is a picture like any other.
+            if self.coding == Coding::H264
+                && nal.first().is_some_and(|first| first & 0x1f == SPS)
                 && let Ok(sps) = SeqParameterSet::from_bits(RefNal::new(trimmed(nal), &[], true).rbsp_bits())
             {
                 self.fields = matches!(sps.frame_mbs_flags, FrameMbsFlags::Fields { .. });
             }
             let parted = !self.fields || self.stamps.iter().any(|(at, _)| (self.first() + 1..=begin).contains(at));
-            if parted && begins(nal, self.slice, self.judged > 0) {
+            if parted && role.begins(self.slice, self.judged > 0) {
                 self.give(begin, out, stats, notes);
             }
-            self.slice |= is_slice(kind);
+            self.slice |= role.is_slice();
             self.judged += 1;
         }
         if all {
@@ -269,9 +270,12 @@ impl AnnexB {
         let mut key = false;
         for pair in starts.windows(2) {
             let nal = trimmed(&self.bytes[pair[0] + 3..pair[1]]);
-            let Some(kind) = nal.first().map(|first| first & 0x1f) else { continue };
-            key |= kind == kind::IDR;
-            if !matches!(kind, kind::DELIMITER | kind::END_OF_SEQUENCE | kind::END_OF_STREAM | kind::FILLER) {
+            if nal.is_empty() {
+                continue;
+            }
+            let role = Role::of(self.coding, nal);
+            key |= matches!(role, Role::Slice { key: true, .. });
+            if !matches!(role, Role::Delimiter | Role::End | Role::Filler) {
                 // Bounded by `limit`, which fits.
                 unit.extend((nal.len() as u32).to_be_bytes());
                 unit.extend_from_slice(nal);
@@ -296,25 +300,45 @@ impl AnnexB {
     }
 
     /// Looks for parameter sets. New ones go before the unit as a configuration; those that say nothing new leave it, because a sample described by
-    /// `avc1` has none (ISO/IEC 14496-15, 5.3.3).
+    /// `avc1` or `hvc1` has none (ISO/IEC 14496-15, 5.3.3 and 8.3.2).
     fn configure(&mut self, unit: &mut Vec<u8>, out: &mut Vec<Packet>, notes: &mut Notes) {
         let seen = match &self.record {
-            Some(record) => h264::renewed(record, unit),
-            None => h264::first_record(unit),
+            Some(record) => video::renewed_record(self.coding, record, unit),
+            None => video::first_record(self.coding, unit),
         };
         match seen {
-            Ok(None) if self.record.is_some() => without_sets(unit),
+            Ok(None) if self.record.is_some() => self.without_sets(unit),
             Ok(None) => {}
             Ok(Some(record)) => {
-                if let Ok(format) = h264::read_record(&record, None) {
+                if let Ok(format) = video::read_record(self.coding, &record, None) {
                     let (num, den) = (u64::from(format.fps.num).max(1), u64::from(format.fps.den));
                     self.picture = (den * 90_000 / num).clamp(1, 900_000);
                 }
-                out.push(Packet::VideoConfig(Coding::H264, record.clone()));
+                out.push(Packet::VideoConfig(self.coding, record.clone()));
                 self.record = Some(record);
             }
             Err(e) => notes.say(format!("parameter sets among the pictures are left alone: {e}")),
         }
+    }
+
+    /// Takes parameter sets out of a unit of NAL units behind their lengths.
+    fn without_sets(&self, unit: &mut Vec<u8>) {
+        let is_set = |nal: &[u8]| Role::of(self.coding, nal) == Role::Set;
+        let has = video::scan(self.coding, unit).is_ok_and(|scan| scan.parameter_sets);
+        if !has {
+            return;
+        }
+        let mut kept = Vec::with_capacity(unit.len());
+        let mut rest = unit.as_slice();
+        while let Some((length, behind)) = rest.split_first_chunk::<4>() {
+            let Some((nal, behind)) = behind.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
+            if !is_set(nal) {
+                kept.extend_from_slice(length);
+                kept.extend_from_slice(nal);
+            }
+            rest = behind;
+        }
+        *unit = kept;
     }
 }
 
@@ -324,49 +348,13 @@ fn trimmed(nal: &[u8]) -> &[u8] {
     &nal[..end]
 }
 
-fn is_slice(kind: u8) -> bool {
-    matches!(kind, kind::SLICE | kind::PARTITION_A | kind::IDR)
-}
-
-/// An access unit begins with this NAL unit (7.4.1.2.3 and 7.4.1.2.4, as far as first_mb_in_slice tells it). `slice`: the one before has a slice;
-/// `any`: it has anything.
-fn begins(nal: &[u8], slice: bool, any: bool) -> bool {
-    match nal {
-        [first, ..] if first & 0x1f == kind::DELIMITER => any,
-        [first, second, ..] if is_slice(first & 0x1f) => slice && second & 0x80 != 0,
-        [first, ..] => slice && matches!(first & 0x1f, kind::SEI | kind::SPS | kind::PPS | 14..=18),
-        [] => false,
-    }
-}
-
 /// `data` stands at an access unit's beginning.
-fn begins_unit(data: &[u8]) -> bool {
+fn begins_unit(coding: Coding, data: &[u8]) -> bool {
     let zeros = data.iter().take_while(|&&byte| byte == 0).count();
     match data.get(zeros..) {
-        Some([1, nal @ ..]) if zeros >= 2 => {
-            nal.first().is_some_and(|first| first & 0x1f == kind::DELIMITER) || begins(nal, true, true)
-        }
+        Some([1, nal @ ..]) if zeros >= 2 => Role::of(coding, nal).begins(true, true),
         _ => false,
     }
-}
-
-/// Takes SPS and PPS out of a unit of NAL units behind their lengths.
-fn without_sets(unit: &mut Vec<u8>) {
-    let has = h264::scan(unit).is_ok_and(|scan| scan.parameter_sets);
-    if !has {
-        return;
-    }
-    let mut kept = Vec::with_capacity(unit.len());
-    let mut rest = unit.as_slice();
-    while let Some((length, behind)) = rest.split_first_chunk::<4>() {
-        let Some((nal, behind)) = behind.split_at_checked(u32::from_be_bytes(*length) as usize) else { break };
-        if !nal.first().is_some_and(|first| matches!(first & 0x1f, kind::SPS | kind::PPS)) {
-            kept.extend_from_slice(length);
-            kept.extend_from_slice(nal);
-        }
-        rest = behind;
-    }
-    *unit = kept;
 }
 
 /// `pts - dts` modulo 2^33; 0 for what is further apart than 6 hours.

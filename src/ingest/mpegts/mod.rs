@@ -1,7 +1,7 @@
 //! MPEG-TS (ISO/IEC 13818-1) to packets. Pure: bytes in, packets out, and everything that was wrong counted. Knows no sockets, clocks or logs.
 //!
 //! Packet headers, tables and PES headers are read by `mpeg2ts-reader`; finding packets in bytes, their continuity, and the bounds of everything that waits are
-//! ours. Takes the first program that has H.264 video (or AAC audio, where none has video), its first video track, and its first AAC track.
+//! ours. Takes the first program that has H.264 or HEVC video (or AAC audio, where none has video), its first video track, and its first AAC track.
 //!
 //! What is wrong in a stream costs what it touches: a PES packet with a hole in it, a frame whose header is none. Only a stream that nothing can be made
 //! of is an [`Error`].
@@ -9,6 +9,7 @@
 mod adts;
 mod annexb;
 mod continuity;
+mod nal;
 mod pes;
 mod psi;
 mod sync;
@@ -47,7 +48,7 @@ impl Default for Limits {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Error {
     /// Pictures (or, where there are none, sound) of a kind that nothing here takes.
-    #[error("{codecs} over MPEG-TS is not supported: send H.264 video and AAC audio (ADTS)")]
+    #[error("{codecs} over MPEG-TS is not supported: send H.264 or HEVC video and AAC audio (ADTS)")]
     Unsupported {
         /// Their names.
         codecs: String,
@@ -381,17 +382,18 @@ impl Demux {
         if self.chosen.is_some() {
             return Ok(());
         }
-        let has = |map: &Map, media: Media| map.streams.iter().any(|s| s.media == media);
+        let has_video = |map: &Map| map.streams.iter().any(|s| matches!(s.media, Media::Video(_)));
+        let has_audio = |map: &Map| map.streams.iter().any(|s| s.media == Media::Aac);
         let mut pick = None;
         for program in &self.programs {
             // The table is still to come.
             let Some(map) = &program.map else { return Ok(()) };
-            if has(map, Media::H264) {
+            if has_video(map) {
                 pick = Some(map);
                 break;
             }
         }
-        let sound = |p: &&Map| has(p, Media::Aac) && !p.streams.iter().any(|s| matches!(s.media, Media::OtherVideo(_)));
+        let sound = |p: &&Map| has_audio(p) && !p.streams.iter().any(|s| matches!(s.media, Media::OtherVideo(_)));
         let maps = || self.programs.iter().filter_map(|p| p.map.as_ref());
         let Some(map) = pick.or_else(|| maps().find(sound)).or_else(|| maps().next()).cloned() else { return Ok(()) };
         if !std::mem::replace(&mut self.clock_said, true) {
@@ -488,11 +490,14 @@ impl Chosen {
 
     /// The program has another map. Tracks that stay where they were go on.
     fn change(&mut self, map: Map, limits: &Limits, out: &mut Vec<Packet>, stats: &mut Stats, notes: &mut Notes) {
-        let first = |media: Media| map.streams.iter().find(|s| s.media == media).map(|s| s.pid);
-        let (video, audio) = (first(Media::H264), first(Media::Aac));
-        if self.video.as_ref().map(|t| t.pid) != video {
+        let video = map.streams.iter().find_map(|s| match s.media {
+            Media::Video(coding) => Some((s.pid, coding)),
+            _ => None,
+        });
+        let audio = map.streams.iter().find(|s| s.media == Media::Aac).map(|s| s.pid);
+        if self.video.as_ref().map(|t| (t.pid, t.reader.coding())) != video {
             self.end_video(out, stats, notes);
-            self.video = video.map(|pid| Track::new(pid, limits, AnnexB::new(limits.unit_bytes)));
+            self.video = video.map(|(pid, coding)| Track::new(pid, limits, AnnexB::new(coding, limits.unit_bytes)));
         }
         if self.audio.as_ref().map(|t| t.pid) != audio {
             self.end_audio(out, stats, notes);
@@ -504,12 +509,14 @@ impl Chosen {
         for stream in &map.streams {
             let named = stream.language.as_ref().map_or(String::new(), |l| format!(" ({l})"));
             match stream.media {
-                Media::H264 if Some(stream.pid) != video => notes.say("a second video track is left out".into()),
+                Media::Video(_) if Some(stream.pid) != video.map(|v| v.0) => {
+                    notes.say("a second video track is left out".into())
+                }
                 Media::Aac if Some(stream.pid) != audio => notes.say(format!("a second audio track{named} is left out")),
                 Media::OtherVideo(codec) | Media::OtherAudio(codec) => {
                     notes.say(format!("{codec}{named} is not supported, and left out"))
                 }
-                Media::H264 | Media::Aac | Media::Data(_) => {}
+                Media::Video(_) | Media::Aac | Media::Data(_) => {}
             }
         }
         self.map = map;

@@ -7,6 +7,7 @@ use mpeg2ts_reader::psi::{CurrentNext, SectionCommonHeader, TableSyntaxHeader};
 use mpeg2ts_reader::{StreamType, mpegts_crc};
 
 use super::Stats;
+use crate::logic::model::Coding;
 
 /// Longest section of a PAT or PMT, with its first three bytes (2.4.4.3: section_length is at most 1021).
 const MAX_SECTION: usize = 1024;
@@ -107,8 +108,8 @@ pub(super) fn pat(section: &[u8]) -> Option<Vec<(u16, u16)>> {
 /// What an elementary stream holds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Media {
-    /// H.264 as Annex B (ISO/IEC 13818-1, 2.14).
-    H264,
+    /// H.264 or HEVC as Annex B (ISO/IEC 13818-1, 2.14 and 2.17).
+    Video(Coding),
     /// AAC in ADTS frames.
     Aac,
     /// Pictures of another kind, by name.
@@ -123,7 +124,9 @@ impl Media {
     /// Its name for people.
     pub const fn name(self) -> &'static str {
         match self {
-            Media::H264 => "H.264 video",
+            Media::Video(Coding::H264) => "H.264 video",
+            Media::Video(Coding::Hevc) => "HEVC video",
+            Media::Video(Coding::Av1) => "AV1 video",
             Media::Aac => "AAC audio",
             Media::OtherVideo(name) | Media::OtherAudio(name) | Media::Data(name) => name,
         }
@@ -204,8 +207,8 @@ fn media(kind: StreamType, descriptors: &[Tagged]) -> Media {
         0x0f => Media::Aac,
         0x10 => Media::OtherVideo("MPEG-4 Part 2 video"),
         0x11 => Media::OtherAudio("AAC in LATM"),
-        0x1b => Media::H264,
-        0x24 => Media::OtherVideo("HEVC video"),
+        0x1b => Media::Video(Coding::H264),
+        0x24 => Media::Video(Coding::Hevc),
         0x32 => Media::OtherVideo("JPEG XS video"),
         0x33 => Media::OtherVideo("VVC video"),
         0x42 | 0xd2 | 0xd4 => Media::OtherVideo("AVS video"),
@@ -227,7 +230,7 @@ fn private(descriptors: &[Tagged]) -> Media {
             (REGISTRATION, [b'E', b'A', b'C', b'3', ..]) | (DVB_EAC3, _) => return Media::OtherAudio("E-AC-3 audio"),
             (REGISTRATION, [b'D', b'T', b'S', ..]) | (DVB_DTS, _) => return Media::OtherAudio("DTS audio"),
             (REGISTRATION, [b'B', b'S', b'S', b'D', ..]) => return Media::OtherAudio("SMPTE 302M audio"),
-            (REGISTRATION, [b'H', b'E', b'V', b'C', ..]) => return Media::OtherVideo("HEVC video"),
+            (REGISTRATION, [b'H', b'E', b'V', b'C', ..]) => return Media::Video(Coding::Hevc),
             (REGISTRATION, [b'A', b'V', b'0', b'1', ..]) => return Media::OtherVideo("AV1 video"),
             (REGISTRATION, [b'V', b'P', b'0', b'9', ..]) => return Media::OtherVideo("VP9 video"),
             (DVB_AAC, _) => return Media::OtherAudio("AAC in LATM"),

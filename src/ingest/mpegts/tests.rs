@@ -1,6 +1,7 @@
 //! Streams made by hand: what no muxer at hand writes. Real muxers' streams are in the suite (`mpegts`).
 
 mod damage;
+mod hevc;
 mod mux;
 mod tables;
 mod units;

@@ -6,6 +6,7 @@ use super::{
     BENCH_NV, DECODE_AV1_NV, DECODE_HEVC_NV, DECODE_NV, DecodedBy, Decoders, Decoding, Name, Numbers, OfDevice, PICTURES_NV,
     QUEUE_BYTES, RUNG_NV, RecipeError, Rung, SINK, UPLOAD_NV, Value, VideoFormat, WARM_NV, decoded_by, software, within,
 };
+use crate::cmaf::video::Matrix;
 use crate::logic::ladder::Size;
 use crate::logic::model::Coding;
 
@@ -100,6 +101,24 @@ pub(super) fn decode(settings: &Nvidia, source: &VideoFormat) -> Result<String, 
             let decoded = software::decode(source, settings.decoder_threads, settings.low_delay)?;
             Ok(format!("{decoded} ! {}", UPLOAD_NV.fill(&[])?))
         }
+    }
+}
+
+/// GStreamer's name of how colours are coded, in the range of video: what the scaler makes of others.
+pub(super) const fn colorimetry(matrix: Matrix) -> &'static str {
+    match matrix {
+        Matrix::Bt601 => "bt601",
+        Matrix::Bt709 => "bt709",
+        Matrix::Bt2020 => "bt2020",
+    }
+}
+
+/// Likewise for what becomes a JPEG, whose colours are BT.601's in the full range: the GPU converts the range, because GStreamer's converter on the CPU takes pictures of
+/// one matrix for equal (`same_matrix` in video-converter.c).
+pub(super) const fn jpeg_colorimetry(matrix: Matrix) -> &'static str {
+    match matrix {
+        Matrix::Bt601 => "1:4:5:1",
+        other => colorimetry(other),
     }
 }
 
@@ -215,6 +234,21 @@ mod tests {
         }
         assert!(!text.contains("cudadownload") && !text.contains("cudaupload") && !text.contains("avdec"), "{text}");
         assert!(text.contains("nvh264dec max-errors="), "{text}");
+    }
+
+    /// GStreamer's cudaconvertscale has no conversion from one matrix to another, and takes what it is told for converted.
+    #[test]
+    fn colours_stay_as_the_source_has_them() {
+        let of = |hex: &str, height| {
+            let source = VideoFormat { height, ..format(hex) };
+            let thumbnail = Thumbnail { width: 320, height: 180, quality: 75, every: MediaTime::from_secs(4) };
+            let text = pipeline(&source, &[rung(640, 360)], Some(&thumbnail), Encoders::Nvidia(&DENSE)).unwrap();
+            ["bt601", "bt709", "bt2020"].map(|name| text.matches(&format!("colorimetry={name},")).count())
+        };
+        assert_eq!(of(records::WIDE_576, 576), [1, 0, 0], "not told, and not high; of the thumbnail, a JPEG's");
+        assert_eq!(of(records::WIDE_576, 578), [0, 2, 0], "not told, and high");
+        assert_eq!(of(records::BT_709_360, 360), [0, 2, 0]);
+        assert_eq!(of(records::BT_2020, 1080), [0, 0, 2]);
     }
 
     #[test]

@@ -11,8 +11,8 @@ fn refused(streams: &[(u8, u16, &[u8])]) -> Error {
 #[test]
 fn codecs_that_are_not_taken_are_refused_by_name() {
     let text = |streams: &[(u8, u16, &[u8])]| refused(streams).to_string();
-    let sentence = |name: &str| format!("{name} over MPEG-TS is not supported: send H.264 video and AAC audio (ADTS)");
-    assert_eq!(text(&[(0x24, VIDEO, &[]), (0x0f, AUDIO, &[])]), sentence("HEVC video"));
+    let sentence = |name: &str| format!("{name} over MPEG-TS is not supported: send H.264 or HEVC video and AAC audio (ADTS)");
+    assert_eq!(text(&[(0x33, VIDEO, &[]), (0x0f, AUDIO, &[])]), sentence("VVC video"));
     assert_eq!(text(&[(2, VIDEO, &[]), (3, AUDIO, &[])]), sentence("MPEG-2 video"));
     assert_eq!(text(&[(6, VIDEO, b"\x05\x04AV01")]), sentence("AV1 video"));
     assert_eq!(text(&[(0x11, AUDIO, &[]), (0x81, 0x102, &[])]), sentence("AAC in LATM, AC-3 audio"));
@@ -106,10 +106,10 @@ fn a_new_map_takes_effect_and_the_old_track_ends() {
 fn a_map_without_anything_for_us_in_mid_stream_is_an_error() {
     let mut mux = Mux::of(BOTH);
     mux.video(Some((0, 0)), &picture(0, true));
-    mux.sections(PMT, &pmt(1, 1, &[(0x24, VIDEO, &[])]));
+    mux.sections(PMT, &pmt(1, 1, &[(0x33, VIDEO, &[])]));
     let mut out = Vec::new();
     let error = Demux::new(Limits::default()).push(&mux.bytes, &mut out).unwrap_err();
-    assert_eq!(error, Error::Unsupported { codecs: "HEVC video".into() });
+    assert_eq!(error, Error::Unsupported { codecs: "VVC video".into() });
     assert_eq!(pictures(&out).len(), 1, "what came before is given out");
 }
 
