@@ -6,7 +6,7 @@ use std::sync::Arc;
 use weir::ingest::auth;
 use weir::secret::Secret;
 
-use super::{Caller, ts};
+use super::{CLIP, Caller, ts};
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
 use crate::harness::worker::{SMALL_LADDER, Worker};
@@ -79,7 +79,39 @@ fn a_caller_becomes_a_ladder() {
     assert!(others.iter().all(|step| *step == 3000), "{steps:?}");
     // The caller closed, and what was in its latency window is lost: of the last pictures, which are not sent in the order in which they are shown, one or two.
     assert!([3000, 6000, 9000].contains(last), "{steps:?}");
-    assert!(times.len() > super::CLIP.frames() - 20, "{}", times.len());
+    assert!(times.len() > CLIP.frames() - 20, "{}", times.len());
+}
+
+#[test]
+fn a_caller_with_hevc_becomes_a_ladder() {
+    let (clip, folder) = (ts(), tempfile::tempdir().unwrap());
+    let file = folder.path().join("hevc.ts");
+    let coded =
+        "-c:v libx265 -preset ultrafast -x265-params log-level=none:keyint=60:min-keyint=60:scenecut=0:open-gop=0:bframes=2";
+    let arguments = ["-i", tools::text(&clip)].into_iter().chain(coded.split(' ')).chain(["-c:a", "copy", "-f", "mpegts"]);
+    tools::ffmpeg(arguments.chain([tools::text(&file)]));
+    let _machine = alone();
+    let passed = r#"passthrough_codecs=["h264", "hevc"]"#;
+    let flags = ["--open", "--srt", "127.0.0.1:0", "--ladder", SMALL_LADDER, "--set", "reconnect_grace=1", "--set", passed];
+    let worker = Arc::new(Worker::start_with(&flags, &[]));
+    let watch = Watch::start(&worker, "anna");
+    let mut caller = Caller::ffmpeg(&file, worker.srt.expect("a listener"), &["-srt_streamid", "anna"]);
+    assert!(until("the caller's end", || caller.0.try_wait().unwrap()).success());
+    let seen = watch.finish();
+    Arc::into_inner(worker).expect("the watch is over").stop();
+    assert_eq!(seen.rungs(), ["src", "top", "240p"]);
+    let rungs: Vec<Track> = seen.rungs().iter().map(|name| Track::of(&seen, name)).collect();
+    for (rung, kind) in rungs.iter().zip(["hvc1", "avc1", "avc1"]) {
+        rung.check();
+        assert_eq!(
+            (rung.init.kind.as_str(), rung.starts(), rung.times()),
+            (kind, rungs[0].starts(), rungs[0].times()),
+            "{}",
+            rung.name
+        );
+    }
+    let pictures = rungs[0].times().len();
+    assert!(pictures > CLIP.frames() - 20, "{pictures}");
 }
 
 #[test]
