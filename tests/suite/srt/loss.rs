@@ -22,7 +22,8 @@ fn two_and_five_percent_of_loss_are_mended() {
         for publication in came {
             let came = publication.await.unwrap();
             println!("{came:?}");
-            came.is_whole();
+            // SRT says goodbye once, and nothing mends that: on these lines it may be lost.
+            came.has_all();
             let n = came.numbers;
             assert!(n.lost > 5 && n.retransmitted > 5 && n.latency_ms == 500, "{n:?}");
             assert!((40_000..200_000).contains(&n.rtt_us), "{n:?}");
