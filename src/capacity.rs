@@ -176,10 +176,10 @@ impl Capacity {
         ledger.belief_mut().look(slow, now, bottleneck, &used, total, limit)
     }
 
-    /// For reports.
-    pub fn levels(&self) -> Levels {
+    /// For reports. `places`: so many sessions may begin, whatever they cost.
+    pub fn levels(&self, places: u32) -> Levels {
         let state = self.state();
-        let mut levels = Levels::new(&state.ledger, &self.rules.work, &self.prices(&state));
+        let mut levels = Levels::new(&state.ledger, &self.rules.work, &self.prices(&state), places);
         if state.calibration.is_measured() {
             levels.units.basis = "measured";
         }
@@ -258,7 +258,7 @@ pub(crate) mod tests {
             std::panic::resume_unwind(Box::new("a session's bug"));
         });
         assert!(session.join().is_err());
-        assert_eq!((capacity.leased().len(), capacity.levels().units.used_milli), (0, 0));
+        assert_eq!((capacity.leased().len(), capacity.levels(u32::MAX).units.used_milli), (0, 0));
     }
 
     #[test]
@@ -276,7 +276,7 @@ pub(crate) mod tests {
     fn where_nobody_is_refused_the_report_tells_how_far_it_is_over() {
         let capacity = capacity(15_000, false);
         let _tickets = ["a", "b", "c"].map(|name| capacity.admit(&id(name), None).unwrap());
-        let levels = capacity.levels();
+        let levels = capacity.levels(u32::MAX);
         assert_eq!((levels.dimensions["network"].used, levels.accepts["1080p30"], capacity.refused()), (18_000, 0, 0));
     }
 
@@ -287,7 +287,7 @@ pub(crate) mod tests {
         let demand = Demand { source_kbps: 500, ..capacity.rules.work.of(&Profile::REFERENCE) };
         let look = capacity.look(&[running("a", Some(demand))], Seen::default(), Duration::from_secs(1));
         assert_eq!(look, None);
-        let levels = capacity.levels();
+        let levels = capacity.levels(u32::MAX);
         assert_eq!((levels.dimensions["network"].used, levels.units.pending_milli), (500, 0));
         assert_eq!(capacity.leased()[0].phase, "live");
     }
@@ -309,7 +309,7 @@ pub(crate) mod tests {
             capacity.look(std::slice::from_ref(&a), seen, Duration::from_secs(second));
         }
         assert!((667..700).contains(&capacity.calibration()), "{}", capacity.calibration());
-        assert_eq!(capacity.levels().units.basis, "measured");
+        assert_eq!(capacity.levels(u32::MAX).units.basis, "measured");
         let _second = capacity.admit(&id("b"), Some(&ladder)).unwrap();
     }
 
@@ -321,7 +321,7 @@ pub(crate) mod tests {
         let look = |cpu: u16, second: u64| {
             let seen = Seen { pressure: Pressure { cpu: Some(cpu), ..Pressure::default() }, codecs: None };
             capacity.look(std::slice::from_ref(&slow), seen, Duration::from_secs(second));
-            capacity.levels().accepts["1080p30"]
+            capacity.levels(u32::MAX).accepts["1080p30"]
         };
         assert_eq!((1..20).map(|s| look(500, s)).min(), Some(7));
         assert_eq!((20..30).map(|s| look(950, s)).collect::<Vec<_>>(), [7, 7, 7, 7, 7, 0, 0, 0, 0, 0]);

@@ -19,9 +19,8 @@ use crate::ingest::rtmp::Stats;
 use crate::ingest::srt;
 use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
-use crate::logic::capacity::Pressure;
+use crate::logic::capacity::{Levels, Pressure};
 use crate::logic::encoder_choice::{Choice, Encoder};
-use crate::logic::gpu::{Busy, Load};
 use crate::logic::ladder::Ladder;
 use crate::logic::lifecycle::Grace;
 use crate::logic::model::{Keeping, SessionId, StreamId};
@@ -235,10 +234,8 @@ impl Worker {
                 Err(mpsc::error::SendError(Control::Publish(back, _))) => publisher = back,
                 Err(_) => return Err(rejected("the session just ended: try again")),
             }
-        } else if self.is_at_most_streams() {
-            return Err(rejected("worker is full"));
-        } else if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
-            return Err(rejected("the store is behind and the spool is nearly full"));
+        } else {
+            self.places().map_err(rejected)?;
         }
         let room = self.capacity.admit(&stream, ladder.as_ref());
         let ticket = room.map_err(|full| rejected(&format!("worker is full: {full}")))?;
@@ -261,9 +258,21 @@ impl Worker {
         sessions.get(stream).cloned()
     }
 
-    /// No more sessions than `max_streams`, whatever they cost.
-    pub fn is_at_most_streams(&self) -> bool {
-        self.live() >= self.config.max_streams as usize
+    /// How many sessions may begin, whatever they cost: at least one.
+    ///
+    /// # Errors
+    /// Why none may.
+    fn places(&self) -> Result<u32, &'static str> {
+        if self.context.spool.as_ref().is_some_and(|s| s.is_nearly_full()) {
+            return Err("the store is behind and the spool is nearly full");
+        }
+        let live = u32::try_from(self.live()).unwrap_or(u32::MAX);
+        Some(self.config.max_streams.saturating_sub(live)).filter(|&n| n > 0).ok_or("worker is full")
+    }
+
+    /// What can still be taken.
+    pub fn levels(&self) -> Levels {
+        self.capacity.levels(self.places().unwrap_or(0))
     }
 
     fn live(&self) -> usize {
@@ -292,17 +301,8 @@ impl Worker {
         loop {
             every.tick().await;
             let running: Vec<_> = self.statuses().await.into_iter().filter_map(running).collect();
-            let seen = self.gpu.as_ref().map(Watcher::seen);
-            let busiest = |of: fn(&Load) -> Option<Busy>| {
-                let percents = seen.iter().flat_map(|s| &s.reading.devices).filter_map(|d| Some(of(d)?.percent));
-                percents.max().and_then(|p| u16::try_from(p.saturating_mul(10)).ok())
-            };
-            let pressure = Pressure {
-                cpu: host.cpu_busy(),
-                stalled: host.cpu_stalled(),
-                encode: busiest(|d| d.encoder),
-                decode: busiest(|d| d.decoder),
-            };
+            let devices = self.gpu.as_ref().map(|gpu| gpu.seen().reading.devices).unwrap_or_default();
+            let pressure = Pressure::new(host.cpu_busy(), host.cpu_stalled(), &devices);
             let pids: BTreeSet<u32> = running.iter().filter(|r| r.demand.is_some()).filter_map(|r| r.codec_pid).collect();
             let seen = Seen { pressure, codecs: host.used_by(&pids) };
             if let Some(dimension) = self.capacity.look(&running, seen, self.context.clock.now().mono) {

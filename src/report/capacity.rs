@@ -30,7 +30,9 @@ static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 /// The report. `boot` and `seq` tell a late one from a new one, `ttl_ms` says for how long it holds.
 pub fn report(worker: &Worker) -> Value {
     let c = &worker.config;
-    let Levels { units, dimensions, accepts } = worker.capacity.levels();
+    let levels = worker.levels();
+    let state = state(worker, &levels);
+    let Levels { units, dimensions, accepts, .. } = levels;
     let seen = worker.gpu.as_ref().map(Watcher::seen);
     let gpu: Vec<Value> = seen.iter().flat_map(|s| &s.reading.devices).map(device).collect();
     let spool = worker.context.spool.as_ref();
@@ -44,7 +46,7 @@ pub fn report(worker: &Worker) -> Value {
         "ttl_ms": TTL_MS,
         "region": c.region,
         "version": VERSION,
-        "state": state(worker),
+        "state": state,
         "ingest": ingest(c),
         "encoder": worker.encoder.name,
         "enforced": worker.capacity.is_enforced(),
@@ -66,13 +68,13 @@ pub fn report(worker: &Worker) -> Value {
 
 /// The same in a line, for the status page.
 pub(super) fn summary(worker: &Worker) -> Value {
-    let Levels { units, accepts, .. } = worker.capacity.levels();
+    let levels = worker.levels();
     json!({
-        "state": state(worker),
+        "state": state(worker, &levels),
         "enforced": worker.capacity.is_enforced(),
-        "accepts": accepts,
-        "scarce": units.scarce,
-        "basis": units.basis,
+        "accepts": levels.accepts,
+        "scarce": levels.units.scarce,
+        "basis": levels.units.basis,
     })
 }
 
@@ -88,15 +90,9 @@ fn percent(permille: Option<u16>) -> Option<u16> {
     permille.map(|p| p / 10)
 }
 
-/// Whether new streams may come, by everything that stands against them.
-pub(super) fn state(worker: &Worker) -> capacity::State {
-    let state = worker.capacity.levels().state(worker.is_draining());
-    // What nobody is refused for makes no worker full.
-    match state {
-        capacity::State::Full if !worker.capacity.is_enforced() => capacity::State::Ready,
-        capacity::State::Ready if worker.is_at_most_streams() => capacity::State::Full,
-        state => state,
-    }
+/// Whether new streams may come.
+fn state(worker: &Worker, levels: &Levels) -> capacity::State {
+    levels.state(worker.is_draining(), worker.capacity.is_enforced())
 }
 
 fn device(load: &crate::logic::gpu::Load) -> Value {
@@ -124,10 +120,10 @@ struct OfProfile {
 }
 
 /// The same as gauges, for autoscalers.
-pub(super) fn metrics(registry: &mut Registry, capacity: &Capacity) {
-    let Levels { units, dimensions, accepts } = capacity.levels();
+pub(super) fn metrics(registry: &mut Registry, capacity: &Capacity, levels: Levels) {
+    let Levels { units, dimensions, accepts, .. } = levels;
     let amount = |n: u64| i64::try_from(n).unwrap_or(i64::MAX);
-    let levels = Family::<OfDimension, Gauge>::default();
+    let amounts = Family::<OfDimension, Gauge>::default();
     for (dimension, level) in dimensions {
         let all = [
             ("total", level.total),
@@ -137,14 +133,14 @@ pub(super) fn metrics(registry: &mut Registry, capacity: &Capacity) {
             ("pending", level.pending),
         ];
         for (of, n) in all {
-            levels.get_or_create(&OfDimension { dimension, of }).set(amount(n));
+            amounts.get_or_create(&OfDimension { dimension, of }).set(amount(n));
         }
     }
     let room = Family::<OfProfile, Gauge>::default();
     for (profile, n) in accepts {
         room.get_or_create(&OfProfile { profile }).set(n.into());
     }
-    registry.register("capacity", "What can run out, each in its unit (docs/api.md), and what of it is promised", levels);
+    registry.register("capacity", "What can run out, each in its unit (docs/api.md), and what of it is promised", amounts);
     registry.register("accepts", "How many more streams of a kind fit", room);
     let pressure = capacity.pressure();
     for (name, help, value) in [
@@ -172,7 +168,7 @@ pub async fn full(State(worker): State<Arc<Worker>>) -> Response {
 
 /// For load balancers: 200 while a reference stream would be taken, else 503.
 pub async fn available(State(worker): State<Arc<Worker>>) -> Response {
-    let (status, word) = match state(&worker) {
+    let (status, word) = match state(&worker, &worker.levels()) {
         capacity::State::Ready => (StatusCode::OK, "ready\n"),
         capacity::State::Full => (StatusCode::SERVICE_UNAVAILABLE, "full\n"),
         capacity::State::Draining => (StatusCode::SERVICE_UNAVAILABLE, "draining\n"),

@@ -137,6 +137,7 @@ async fn scrape(State(worker): Shared) -> Response {
         tls: worker.tls.as_deref(),
         keys: &worker.keys,
         capacity: &worker.capacity,
+        levels: worker.levels(),
         srt: worker.srt.as_deref(),
         store: &worker.context.store,
         spool: worker.context.spool.as_deref(),

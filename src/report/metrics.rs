@@ -17,6 +17,7 @@ use crate::ingest::auth;
 use crate::ingest::rtmp::{Cause, Stats};
 use crate::ingest::srt;
 use crate::ingest::tls::{Outcome, Tls};
+use crate::logic::capacity::Levels;
 use crate::logic::replication::{BOUNDS, State, Summary};
 use crate::logic::stream::{EncoderClass, Status};
 use crate::logic::verdict::Overall;
@@ -100,6 +101,8 @@ pub struct Sources<'a> {
     pub spool: Option<&'a Spool>,
     /// What can be taken.
     pub capacity: &'a Capacity,
+    /// What can still be taken of it.
+    pub levels: Levels,
     /// Copies in another region, where some are wanted.
     pub replication: Option<&'a Replication>,
     /// Codec processes that stand ready, where there are any.
@@ -115,7 +118,8 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, capacity, replication, ref codecs, encoder, gpu } = sources;
+    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, capacity, ref levels, replication, ref codecs, encoder, gpu } =
+        sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -131,7 +135,7 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
     if let Some(codecs) = codecs {
         warm(&mut registry, codecs);
     }
-    super::capacity::metrics(&mut registry, capacity);
+    super::capacity::metrics(&mut registry, capacity, levels.clone());
     listener(&mut registry, rtmp);
     if let Some(tls) = tls {
         handshakes(&mut registry, tls);
@@ -421,12 +425,14 @@ mod tests {
         let replication = Replication::new(crate::clock::Clock::start(), Vec::new());
         let placed = |device: &str, budget| codecs::Placed { device: device.into(), taken: 30, budget };
         let devices = vec![placed("GPU-0", Some(40)), placed("GPU-1", None)];
+        let capacity = crate::capacity::tests::capacity(60_000, true);
         let sources = Sources {
             statuses: &[],
             rtmp: &Stats::default(),
             tls: None,
             keys: &auth::Keys::open(),
-            capacity: &crate::capacity::tests::capacity(60_000, true),
+            capacity: &capacity,
+            levels: capacity.levels(u32::MAX),
             srt: Some(&srt::Stats::default()),
             store: &Store::Memory(Default::default()),
             spool: None,

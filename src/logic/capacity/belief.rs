@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use super::{Amounts, DIMENSIONS, Dimension};
+use crate::logic::gpu::{Busy, Load};
 
 /// A stream has to be slower than real time for so long before anything is concluded: starts, key frames and a busy moment take a second or two.
 pub const SLOW_FOR: Duration = Duration::from_secs(5);
@@ -35,6 +36,15 @@ pub struct Pressure {
 const PRESSED: u16 = 700;
 
 impl Pressure {
+    /// By what the host says, and each device.
+    pub fn new(cpu: Option<u16>, stalled: Option<u16>, devices: &[Load]) -> Self {
+        let busiest = |of: fn(&Load) -> Option<Busy>| {
+            let percents = devices.iter().filter(|d| !d.lost).filter_map(|d| Some(of(d)?.percent));
+            percents.max().and_then(|p| u16::try_from(p.saturating_mul(10)).ok())
+        };
+        Self { cpu, stalled, encode: busiest(|d| d.encoder), decode: busiest(|d| d.decoder) }
+    }
+
     /// What keeps streams from being faster: the busiest of the dimensions that can run out. The processor where nobody can tell, and `None` where everybody can and
     /// nothing is busy.
     pub fn bottleneck(&self, can_run_out: impl Fn(Dimension) -> bool) -> Option<Dimension> {

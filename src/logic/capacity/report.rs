@@ -62,8 +62,11 @@ pub struct Levels {
     pub units: Units,
     /// By dimension, those that can run out.
     pub dimensions: BTreeMap<&'static str, Level>,
-    /// How many more of each kind fit.
+    /// How many more of each kind would be taken.
     pub accepts: BTreeMap<&'static str, u32>,
+    /// How many more of any kind, whatever they cost.
+    #[serde(skip)]
+    pub places: u32,
 }
 
 fn units_of(free: impl Fn(Dimension) -> Option<u64>, cost: &Amounts) -> Option<(u64, Dimension)> {
@@ -72,8 +75,8 @@ fn units_of(free: impl Fn(Dimension) -> Option<u64>, cost: &Amounts) -> Option<(
 }
 
 impl Levels {
-    /// Of a ledger, for streams as `work` makes them and at these prices.
-    pub fn new(ledger: &Ledger, work: &Work, prices: &Prices) -> Self {
+    /// Of a ledger, for streams as `work` makes them and at these prices. `places`: so many sessions may begin, whatever they cost.
+    pub fn new(ledger: &Ledger, work: &Work, prices: &Prices, places: u32) -> Self {
         let cost = work.of(&Profile::REFERENCE).cost(prices);
         let (used, pending) = (ledger.used(), ledger.pending());
         let ceiling = |d| ledger.ceiling(d, Threshold::Advertise);
@@ -102,20 +105,23 @@ impl Levels {
             };
             Some((d.as_str(), level))
         };
-        let room = |p: &Profile| (p.name, ledger.room(&work.of(p).cost(prices), Threshold::Advertise).0);
+        let room = |p: &Profile| (p.name, ledger.room(&work.of(p).cost(prices), Threshold::Advertise).0.min(places));
         Self {
             units,
             dimensions: Dimension::ALL.into_iter().filter_map(level).collect(),
             accepts: Profile::ALL.iter().map(room).collect(),
+            places,
         }
     }
 
-    /// Whether a reference stream would fit.
-    pub fn state(&self, draining: bool) -> State {
-        match self.accepts.get(Profile::REFERENCE.name) {
-            _ if draining => State::Draining,
-            Some(0) => State::Full,
-            _ => State::Ready,
+    /// Whether a reference stream would be taken. `enforced`: nobody is, for whom there is no room.
+    pub fn state(&self, draining: bool, enforced: bool) -> State {
+        let fits = self.accepts.get(Profile::REFERENCE.name).is_none_or(|&n| n > 0);
+        match (draining, self.places) {
+            (true, _) => State::Draining,
+            (false, 0) => State::Full,
+            (false, _) if enforced && !fits => State::Full,
+            (false, _) => State::Ready,
         }
     }
 }

@@ -4,7 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::logic::bench;
-use crate::logic::gpu::Version;
+use crate::logic::gpu::{Busy, Load, Version};
 use crate::logic::ladder::{Ladder, Size};
 use crate::logic::model::{Coding, StreamId};
 use crate::logic::recipe::{Class, DEFAULT_LADDER, NVIDIA_SMALLEST, Preset};
@@ -248,7 +248,7 @@ fn the_busiest_dimension_that_can_run_out_is_to_blame() {
 fn a_report_says_what_the_ledger_would_do() {
     let work = work(NVIDIA_SMALLEST);
     let mut ledger = Ledger::new(a10g().budget(|_| false));
-    let levels = |l: &Ledger| Levels::new(l, &work, &DENSE);
+    let levels = |l: &Ledger| Levels::new(l, &work, &DENSE, u32::MAX);
     let empty = levels(&ledger);
     assert_eq!(empty.units.total_milli, empty.units.free_milli);
     assert_eq!((empty.units.used_milli, empty.units.basis, empty.units.scarce), (0, "configured", Some("encode")));
@@ -263,10 +263,35 @@ fn a_report_says_what_the_ledger_would_do() {
     assert_eq!((three.units.used_milli, three.units.pending_milli, three.accepts["1080p30"]), (3000, 2000, 22));
     assert_eq!(three.dimensions["encode"].used, 3 * 184_200);
     assert_eq!(leased(&ledger, &work, &DENSE)[2], Leased { id: "s2".into(), phase: "pending", cost_milli: 1000 });
-    assert_eq!((three.state(false), three.state(true)), (State::Ready, State::Draining));
+    assert_eq!((three.state(false, true), three.state(true, true)), (State::Ready, State::Draining));
     (3..25).for_each(|n| ledger.reserve(&id(n), lease(cost)).unwrap());
     let full = levels(&ledger);
-    assert_eq!((full.accepts["1080p30"], full.state(false)), (0, State::Full));
+    assert_eq!((full.accepts["1080p30"], full.state(false, true)), (0, State::Full));
+    assert_eq!(full.state(false, false), State::Ready, "nobody is refused for it");
+}
+
+#[test]
+fn no_more_is_told_than_there_are_places() {
+    let work = work(NVIDIA_SMALLEST);
+    let ledger = Ledger::new(a10g().budget(|_| false));
+    let with = |places| Levels::new(&ledger, &work, &DENSE, places);
+    assert_eq!(with(20).accepts, [("1080p30", 20), ("1080p60", 18), ("720p30", 20)].into());
+    let none = with(0);
+    assert!(none.accepts.values().all(|&n| n == 0));
+    assert_eq!(
+        (none.state(false, true), none.state(false, false), with(1).state(false, true)),
+        (State::Full, State::Full, State::Ready)
+    );
+}
+
+#[test]
+fn the_busiest_device_that_is_there_tells_how_busy_devices_are() {
+    let busy = |percent| Some(Busy { percent, period_us: 1000 });
+    let load = |lost, encoder, decoder| Load { lost, encoder, decoder, ..Load::default() };
+    let devices = [load(false, busy(40), None), load(false, busy(70), busy(5)), load(true, busy(100), busy(100))];
+    let expected = Pressure { cpu: Some(300), stalled: None, encode: Some(700), decode: Some(50) };
+    assert_eq!(Pressure::new(Some(300), None, &devices), expected);
+    assert_eq!(Pressure::new(None, None, &[]), Pressure::default());
 }
 
 #[derive(Debug, Clone)]
