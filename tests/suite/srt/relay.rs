@@ -12,6 +12,9 @@ const DELAY: Duration = Duration::from_millis(20);
 /// How often it is looked whether the line is still wanted.
 const LOOK: Duration = Duration::from_millis(100);
 
+/// Control packet, type 5 (draft-sharabayko-srt-01, 3.2.6): the goodbye.
+const SHUTDOWN: [u8; 2] = [0x80, 5];
+
 /// Dropped, it ends.
 pub struct Relay {
     pub address: SocketAddr,
@@ -20,7 +23,7 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// So many of each thousand datagrams are lost, each way; which ones follows from the seed.
+    /// So many of each thousand datagrams are lost, each way; which ones follows from the seed. Never the goodbye, which is sent once and which nothing mends.
     pub fn new(target: SocketAddr, loss: u64, seed: u64) -> Self {
         let bind = || {
             let socket = UdpSocket::bind("127.0.0.1:0").unwrap();
@@ -56,8 +59,9 @@ impl Relay {
                     }
                     // Knuth's MMIX.
                     dice = dice.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
-                    if (dice >> 33) % 1000 >= loss {
-                        let _ = queue.send((Instant::now() + DELAY, buffer[..n].to_vec()));
+                    let datagram = &buffer[..n];
+                    if (dice >> 33) % 1000 >= loss || datagram.starts_with(&SHUTDOWN) {
+                        let _ = queue.send((Instant::now() + DELAY, datagram.to_vec()));
                     }
                 }
             }));
