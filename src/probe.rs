@@ -9,7 +9,7 @@ use std::time::Duration;
 use weir::config::{self, EncoderChoice};
 use weir::gpu;
 use weir::link::environment;
-use weir::link::wire::Inventory;
+use weir::link::wire::{Element, Inventory};
 use weir::logic::encoder_choice::{self, Elements, Wanted};
 use weir::logic::gpu::Survey;
 use weir::logic::recipe::Decoders;
@@ -155,7 +155,7 @@ pub fn probe(json: bool) -> Result<(), Fatal> {
     println!("weir {VERSION}");
     match &found {
         Err(e) => println!("codec process: {e}"),
-        Ok(inventory) => print_inventory(inventory),
+        Ok(inventory) => print_inventory(inventory, survey.as_ref().is_ok_and(|s| !s.probe.devices.is_empty())),
     }
     match &survey {
         Err(e) => println!("GPUs: {e}"),
@@ -165,14 +165,44 @@ pub fn probe(json: bool) -> Result<(), Fatal> {
     Ok(())
 }
 
-fn print_inventory(inventory: &Inventory) {
+fn print_inventory(inventory: &Inventory, has_devices: bool) {
     println!("GStreamer {}", inventory.gstreamer);
     for e in &inventory.elements {
-        let state = match (e.present, e.missing_properties.is_empty()) {
-            (true, true) => "present".to_owned(),
-            (true, false) => format!("lacks {}", e.missing_properties.join(", ")),
-            (false, _) => format!("missing: apt-get install {}", e.package),
+        println!("  {:<16} {:<13} {}", e.name, e.role, state(e, has_devices));
+    }
+}
+
+/// What there is to say of an element. GStreamer makes those of NVIDIA's for the devices that it finds, whatever is installed.
+fn state(e: &Element, has_devices: bool) -> String {
+    match (e.present, e.missing_properties.is_empty()) {
+        (true, true) => "present".into(),
+        (true, false) => format!("lacks {}", e.missing_properties.join(", ")),
+        (false, _) if e.role.starts_with("nvidia") && !has_devices => "absent without a GPU".into(),
+        (false, _) => format!("missing: apt-get install {}", e.package),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn packages_are_advised_where_they_would_help() {
+        let element = |role: &str, present, missing_properties: &[&str]| Element {
+            name: "x".into(),
+            present,
+            missing_properties: missing_properties.iter().map(|&p| p.to_owned()).collect(),
+            package: "p".into(),
+            role: role.into(),
         };
-        println!("  {:<16} {:<10} {state}", e.name, e.role);
+        for role in ["software", "software-hevc", "nvidia", "nvidia-av1"] {
+            assert_eq!(state(&element(role, false, &[]), true), "missing: apt-get install p");
+            assert_eq!(state(&element(role, true, &["a", "b"]), false), "lacks a, b");
+            assert_eq!(state(&element(role, true, &[]), false), "present");
+        }
+        assert_eq!(state(&element("software-hevc", false, &[]), false), "missing: apt-get install p");
+        for role in ["nvidia", "nvidia-hevc"] {
+            assert_eq!(state(&element(role, false, &[]), false), "absent without a GPU");
+        }
     }
 }
