@@ -37,21 +37,26 @@ fn commit() {
     }
 }
 
-/// `nvenc.rs` in the build's folder. What bindgen cannot make of the header (`NV_ENC_*_VER` are function-like macros, GUIDs are `static const` and
-/// would become symbols that nobody defines) stands in `src/gpu/driver/nvenc/versions.rs`.
-fn nvenc() {
-    println!("cargo::rerun-if-changed={NVENC_HEADER}");
-    let bindings = bindgen::Builder::default()
-        .header(NVENC_HEADER)
-        .allowlist_type("_?NV_ENC.*|NVENCSTATUS|_?GUID")
-        .allowlist_var("NVENCAPI_(MAJOR|MINOR)_VERSION|NVENC_INFINITE_GOPLENGTH")
-        .blocklist_var(".*_GUID")
-        // What a driver answers must not become an enum's value before it was looked at.
+/// What all bindings have in common.
+fn builder() -> bindgen::Builder {
+    bindgen::Builder::default()
+        // What a library answers must not become an enum's value before it was looked at.
         .default_enum_style(bindgen::EnumVariation::Consts)
         .prepend_enum_name(false)
         .generate_comments(false)
         .layout_tests(false)
         .formatter(bindgen::Formatter::None)
+}
+
+/// `nvenc.rs` in the build's folder. What bindgen cannot make of the header (`NV_ENC_*_VER` are function-like macros, GUIDs are `static const` and
+/// would become symbols that nobody defines) stands in `src/gpu/driver/nvenc/versions.rs`.
+fn nvenc() {
+    println!("cargo::rerun-if-changed={NVENC_HEADER}");
+    let bindings = builder()
+        .header(NVENC_HEADER)
+        .allowlist_type("_?NV_ENC.*|NVENCSTATUS|_?GUID")
+        .allowlist_var("NVENCAPI_(MAJOR|MINOR)_VERSION|NVENC_INFINITE_GOPLENGTH")
+        .blocklist_var(".*_GUID")
         .generate();
     match bindings {
         Ok(bindings) => write(&bindings, "nvenc.rs"),
@@ -61,18 +66,13 @@ fn nvenc() {
 
 /// `srt.rs`: what the SRT process calls. The library itself is linked where the functions are declared, so that no other program is linked to it.
 fn srt() {
-    let bindings = bindgen::Builder::default()
+    let bindings = builder()
         .header_contents("weir-srt.h", &format!("#include <{SRT_HEADER}>"))
         .allowlist_function(
             "srt_(startup|cleanup|getversion|create_socket|bind_acquire|listen|listen_callback|accept|close|setsockflag|getsockflag|setrejectreason|recvmsg\
              |getsockstate|epoll_create|epoll_add_usock|epoll_update_usock|epoll_remove_usock|epoll_uwait|bistats|getlasterror|getlasterror_str|setloglevel)",
         )
         .allowlist_type("SRT_(SOCKOPT|SOCKSTATUS|EPOLL_OPT|ERRNO|TRANSTYPE|KM_STATE)|CBytePerfMon")
-        .default_enum_style(bindgen::EnumVariation::Consts)
-        .prepend_enum_name(false)
-        .generate_comments(false)
-        .layout_tests(false)
-        .formatter(bindgen::Formatter::None)
         .generate();
     match bindings {
         Ok(bindings) => write(&bindings, "srt.rs"),

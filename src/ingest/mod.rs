@@ -5,6 +5,7 @@
 pub mod auth;
 pub mod flv;
 mod gate;
+mod gauge;
 mod household;
 mod line;
 pub mod mpegts;

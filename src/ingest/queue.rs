@@ -26,7 +26,9 @@ pub(super) struct Queue {
 }
 
 impl Queue {
-    pub(super) fn new(sender: mpsc::Sender<Packet>, line: Arc<Line>, max_bytes: usize) -> Self {
+    pub(super) fn new(sender: mpsc::Sender<Packet>, line: Arc<Line>, max_bytes: u32) -> Self {
+        // Weir runs on 64-bit machines, and elsewhere this only makes the bound smaller.
+        let max_bytes = usize::try_from(max_bytes).unwrap_or(usize::MAX);
         Self { sender, line, max_bytes, recent: VecDeque::new() }
     }
 

@@ -10,7 +10,7 @@ use weir::logic::encoder_choice::{Elements, Encoder, Inventory, Wanted, choose};
 use weir::logic::gpu::{FaultKind, Line, Survey, Version};
 
 use crate::double::{Double, Fault, Library};
-use crate::harness::worker::Worker;
+use crate::harness::worker::{FREE_PORTS, NO_SRT, Worker};
 use crate::harness::{GUARD, beside_others, tools, until};
 
 /// What the worker gives a call into the driver in these tests.
@@ -40,9 +40,7 @@ fn refused(double: &Double, code: &str, words: &[&str]) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = double.command(WEIR);
     command.args(["run", "--encoder", "nvidia", "--open", "--set", "gpu.probe_deadline_ms=3000"]).current_dir(folder.path());
-    for listener in ["--rtmp", "--http", "--admin"] {
-        command.args([listener, "127.0.0.1:0"]);
-    }
+    command.args(FREE_PORTS).args(NO_SRT);
     // Whoever runs the tests may have settings of his own.
     let given: Vec<&str> = double.environment().into_iter().map(|(name, _)| name).collect();
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("WEIR_") && !given.contains(&name.as_str())) {

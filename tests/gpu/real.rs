@@ -12,7 +12,7 @@ use crate::harness::publisher::Publisher;
 use crate::harness::tools;
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
-use crate::harness::worker::Worker;
+use crate::harness::worker::{FREE_PORTS, NO_SRT, Worker};
 use crate::nvidia::{Libraries, Library};
 use crate::nvrtc::Nvrtc;
 
@@ -128,7 +128,7 @@ fn a_worker_that_must_use_nvenc_ends_with_the_cure() {
         let folder = tempfile::tempdir().unwrap();
         let (store, state) = (format!("folder:{}", folder.path().join("store").display()), folder.path().join("state"));
         let mut flags = vec!["run", "--open", "--encoder", "nvidia", "--store", &store, "--state-dir", tools::text(&state)];
-        flags.extend(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"]);
+        flags.extend(FREE_PORTS.into_iter().chain(NO_SRT));
         let done = case.weir(&flags);
         assert_eq!(done.code, Some(7), "{}: {done:?}", case.name);
         assert!(case.cure().iter().all(|words| done.complaints.contains(words)), "{}: {done:?}", case.name);

@@ -4,7 +4,7 @@ use std::process::Command;
 
 use serde_json::Value;
 
-use crate::harness::worker::Worker;
+use crate::harness::worker::{FREE_PORTS, NO_SRT, Worker};
 use crate::harness::{beside_others, tools};
 
 /// Hides a device that this machine may have; then its driver is there, and no device.
@@ -37,9 +37,7 @@ fn nvidia_is_never_software_instead() {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
     command.args(["run", "--encoder", "nvidia", "--open"]).env(HIDDEN.0, HIDDEN.1).current_dir(folder.path());
-    for listener in ["--rtmp", "--http", "--admin"] {
-        command.args([listener, "127.0.0.1:0"]);
-    }
+    command.args(FREE_PORTS).args(NO_SRT);
     let done = tools::run(&mut command);
     let said = String::from_utf8_lossy(&done.stderr);
     assert_eq!(done.status.code(), Some(7), "{said}");

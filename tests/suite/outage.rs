@@ -11,7 +11,7 @@ use crate::harness::players;
 use crate::harness::publisher::Publisher;
 use crate::harness::recording::Recording;
 use crate::harness::s3_server::Server;
-use crate::harness::worker::Worker;
+use crate::harness::worker::{FREE_PORTS, NO_SRT, Worker};
 use crate::harness::{beside_others, until};
 
 #[test]
@@ -57,7 +57,9 @@ fn a_worker_that_is_killed_while_the_store_is_away_finishes_its_spool_when_it_is
     players::segments(&a, "anna", 6);
     // It is locked as long as its worker lives.
     let second = std::process::Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["run", "--open", "--ladder", "none", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["run", "--open", "--ladder", "none"])
+        .args(FREE_PORTS)
+        .args(NO_SRT)
         .args(["--worker", "a", "--spool", &dir, "--store", &format!("folder:{}", folder.path().display())])
         .output()
         .unwrap();

@@ -7,7 +7,7 @@ use crate::harness::clip::SMALL;
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::harness::publisher::Publisher;
 use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
-use crate::harness::worker::Worker;
+use crate::harness::worker::{FREE_PORTS, NO_SRT, Worker};
 
 const PREFIX: &str = "some/prefix";
 
@@ -76,7 +76,8 @@ fn a_store_that_ignores_conditions_is_refused_unless_that_is_wanted() {
         let state = tempfile::tempdir().unwrap();
         let done = Command::new(env!("CARGO_BIN_EXE_weir"))
             .args(["run", "--open", "--ladder", "none"])
-            .args(["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+            .args(FREE_PORTS)
+            .args(NO_SRT)
             .args(["--store", &format!("s3://{BUCKET}"), "--s3-endpoint", &format!("http://{}", proxy.address)])
             .arg("--state-dir")
             .arg(state.path())
@@ -101,7 +102,9 @@ fn a_bucket_that_is_not_there_is_said_at_once() {
     let server = Server::start();
     let state = tempfile::tempdir().unwrap();
     let done = Command::new(env!("CARGO_BIN_EXE_weir"))
-        .args(["run", "--open", "--ladder", "none", "--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"])
+        .args(["run", "--open", "--ladder", "none"])
+        .args(FREE_PORTS)
+        .args(NO_SRT)
         .args(["--store", "s3://no-such-bucket", "--s3-endpoint", &format!("http://{}", server.address)])
         .arg("--state-dir")
         .arg(state.path())

@@ -108,7 +108,7 @@ impl Limits {
 
     /// Bytes of unfinished messages on all chunk streams: one of the longest and 64 KiB, since audio and commands may begin in the middle
     /// of a video message.
-    pub(in crate::ingest) fn max_in_progress(&self) -> usize {
+    pub(super) fn max_in_progress(&self) -> usize {
         widen(self.message_bytes).saturating_add(64 << 10)
     }
 
@@ -116,7 +116,7 @@ impl Limits {
         Duration::from_millis(self.handshake_ms)
     }
 
-    pub(in crate::ingest) fn setup(&self) -> Duration {
+    pub(super) fn setup(&self) -> Duration {
         Duration::from_millis(self.setup_ms)
     }
 
@@ -128,17 +128,17 @@ impl Limits {
         Duration::from_millis(self.idle_ms)
     }
 
-    pub(in crate::ingest) fn write(&self) -> Duration {
+    pub(super) fn write(&self) -> Duration {
         Duration::from_millis(self.write_ms)
     }
 
-    pub(in crate::ingest) fn goodbye(&self) -> Duration {
+    pub(super) fn goodbye(&self) -> Duration {
         Duration::from_millis(self.goodbye_ms)
     }
 }
 
 /// `u32` as a length; Weir runs on 64-bit machines, and elsewhere this only makes a limit smaller.
-pub(in crate::ingest) fn widen(n: u32) -> usize {
+pub(super) fn widen(n: u32) -> usize {
     usize::try_from(n).unwrap_or(usize::MAX)
 }
 

@@ -25,7 +25,6 @@ use tokio_util::sync::CancellationToken;
 pub use self::connect::Codecs;
 pub use self::error::{APP, Deadline, Error};
 pub use self::front::Front;
-pub(super) use self::limits::widen;
 pub use self::limits::{Limits, OutOfRange};
 use self::session::End;
 pub use self::stats::{Cause, Stats};

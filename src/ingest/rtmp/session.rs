@@ -183,7 +183,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> Session<'_, S> {
             Err(_) => Err(Error::Deadline(Deadline::Verdict)),
             Ok(Err(error)) => Err(error),
             Ok(Ok(Verdict::Refuse(refusal))) => Err(Error::Refused(refusal)),
-            Ok(Ok(Verdict::Accept(sender, line))) => Ok(Queue::new(sender, line, widen(self.server.limits.queued_bytes))),
+            Ok(Ok(Verdict::Accept(sender, line))) => Ok(Queue::new(sender, line, self.server.limits.queued_bytes)),
         }
     }
 

@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::ingest::gauge::Gauge;
+
 /// Why a connection ended, coarse enough for a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -142,23 +144,6 @@ impl Stats {
     pub(super) fn published(&self) -> Gauge<'_> {
         self.publications.fetch_add(1, Relaxed);
         Gauge::raise(&self.publishing)
-    }
-}
-
-/// One more of something, until it is dropped: a task that is cancelled or panics is still counted out.
-#[derive(Debug)]
-pub(super) struct Gauge<'a>(&'a AtomicU64);
-
-impl<'a> Gauge<'a> {
-    fn raise(of: &'a AtomicU64) -> Self {
-        of.fetch_add(1, Relaxed);
-        Self(of)
-    }
-}
-
-impl Drop for Gauge<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
     }
 }
 

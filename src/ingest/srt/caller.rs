@@ -15,7 +15,6 @@ use super::wire::{self, ToSrt, WINDOW};
 use crate::ingest::auth::Signed;
 use crate::ingest::gate::Place;
 use crate::ingest::queue::Queue;
-use crate::ingest::rtmp::widen;
 use crate::ingest::{Line, Packet, Protocol, Request, Verdict};
 use crate::logic::srt::Numbers;
 use crate::secret::Secret;
@@ -147,7 +146,7 @@ impl Serving<'_> {
             Ok(Err(error)) => Err(error),
             Ok(Ok(Verdict::Refuse(refusal))) => Err(Error::Refused(refusal)),
             Ok(Ok(Verdict::Accept(sender, line))) => {
-                Ok((Queue::new(sender, Arc::clone(&line), widen(self.server.limits.queued_bytes)), line))
+                Ok((Queue::new(sender, Arc::clone(&line), self.server.limits.queued_bytes), line))
             }
         }
     }

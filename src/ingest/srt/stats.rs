@@ -2,6 +2,8 @@
 
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use crate::ingest::gauge::Gauge;
+
 /// Why a call ended, coarse enough for a metric label.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -142,19 +144,8 @@ impl Stats {
     }
 
     /// Counts a caller as connected until the guard drops.
-    pub(super) fn connection(&self) -> Connected<'_> {
-        self.connected.fetch_add(1, Relaxed);
-        Connected(&self.connected)
-    }
-}
-
-/// One connected caller.
-#[derive(Debug)]
-pub(super) struct Connected<'a>(&'a AtomicU64);
-
-impl Drop for Connected<'_> {
-    fn drop(&mut self) {
-        self.0.fetch_sub(1, Relaxed);
+    pub(super) fn connection(&self) -> Gauge<'_> {
+        Gauge::raise(&self.connected)
     }
 }
 

@@ -46,6 +46,12 @@ impl Answer {
     }
 }
 
+/// Listeners that nobody else has.
+pub const FREE_PORTS: [&str; 6] = ["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1:0", "--admin", "127.0.0.1:0"];
+
+/// And none where the port is not free by default.
+pub const NO_SRT: [&str; 2] = ["--srt", ""];
+
 impl Worker {
     /// With `--open`, x264's fastest sensible preset, and an end one second after an unpublish. Nobody is refused for want of room: other tests run on
     /// the machine, and those that are about room say so by `capacity.admission=on`.
@@ -75,12 +81,10 @@ impl Worker {
     fn start_by(mut command: Command, flags: &[&str], environment: &[(&str, &str)], srt: bool) -> Self {
         let folder = tempfile::tempdir().unwrap();
         command.arg("run");
+        command.args(FREE_PORTS);
         // Tests of SRT ask for it: one process less for all others.
         if !srt && !flags.contains(&"--srt") {
-            command.args(["--srt", ""]);
-        }
-        for listener in ["--rtmp", "--http", "--admin"] {
-            command.args([listener, "127.0.0.1:0"]);
+            command.args(NO_SRT);
         }
         command.arg("--store").arg(format!("folder:{}", folder.path().join("store").display()));
         command.arg("--state-dir").arg(folder.path().join("state")).args(["--set", "software.preset=superfast"]);

@@ -9,7 +9,7 @@ use weir::secret::Secret;
 use super::{CLIP, Caller, ts};
 use crate::harness::track::Track;
 use crate::harness::watch::Watch;
-use crate::harness::worker::{SMALL_LADDER, Worker};
+use crate::harness::worker::{FREE_PORTS, SMALL_LADDER, Worker};
 use crate::harness::{alone, beside_others, tools, until};
 
 const PASSPHRASE: &str = "correct horse battery";
@@ -117,18 +117,7 @@ fn a_caller_with_hevc_becomes_a_ladder() {
 fn run(flags: &[&str]) -> (Option<i32>, String) {
     let folder = tempfile::tempdir().unwrap();
     let mut command = Command::new(env!("CARGO_BIN_EXE_weir"));
-    command.args([
-        "run",
-        "--open",
-        "--ladder",
-        "none",
-        "--rtmp",
-        "127.0.0.1:0",
-        "--http",
-        "127.0.0.1:0",
-        "--admin",
-        "127.0.0.1:0",
-    ]);
+    command.args(["run", "--open", "--ladder", "none"]).args(FREE_PORTS);
     command.arg("--store").arg(format!("folder:{}", folder.path().display())).arg("--state-dir").arg(folder.path()).args(flags);
     let done = command.stdin(Stdio::null()).output().unwrap();
     (done.status.code(), String::from_utf8_lossy(&done.stderr).into_owned())
