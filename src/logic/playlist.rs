@@ -513,6 +513,11 @@ impl Window {
         pending.is_some_and(|p| track < p.slots.len() && !p.has(track) && !p.made.contains(&track))
     }
 
+    /// Rows that still wait for `track`.
+    pub fn wanting(&self, track: usize) -> Vec<u64> {
+        self.pending.iter().map(|p| p.row).filter(|&number| self.wants(track, number)).collect()
+    }
+
     fn fill(&mut self, track: usize, number: u64, slot: Slot) -> bool {
         let Some(pending) = self.pending.iter_mut().find(|p| p.row == number) else { return false };
         match pending.slots.get_mut(track) {

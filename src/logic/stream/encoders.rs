@@ -149,16 +149,24 @@ impl Stream {
     fn shed_rungs(&mut self, reason: &str) {
         self.warn(format!("no encoder, the encoded rungs are shed: {reason}"));
         if self.decision.is_some() {
-            // The source rung's segments are of another configuration.
-            self.timeline.request_discontinuity();
+            // The source rung's segments are of another configuration. Where none of the own is named there is nothing to tell them from.
+            if self.tracks.iter().any(|t| matches!(t.role, Role::Rung(_)) && t.segments > 0) {
+                self.timeline.request_discontinuity();
+            }
             self.begin_shed();
         }
     }
 
-    /// From the next cut on, and from the first one when the tracks were only just decided, the source rung's segments stand in. Without a source rung
+    /// From the next cut on, and from the first one where a rung has no segment of its own yet, the source rung's segments stand in. Without a source rung
     /// nothing is left to show.
     pub(super) fn begin_shed(&mut self) {
         self.renumber_rungs(&[]);
+        for i in 0..self.tracks.len() {
+            if self.tracks[i].role == Role::NotProduced && self.tracks[i].segments == 0 {
+                let rows = self.window.as_ref().map(|w| w.wanting(i)).unwrap_or_default();
+                rows.into_iter().for_each(|number| self.lend(i, number));
+            }
+        }
         let shown = self.tracks.iter().any(|t| t.role == Role::Source);
         if !shown && self.tracks.iter().any(|t| t.role == Role::NotProduced) {
             self.outputs.push_back(Output::Refuse("the server has no encoder for this stream now: try again later".into()));

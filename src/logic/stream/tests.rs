@@ -436,6 +436,27 @@ fn rungs_whose_encoder_cannot_be_had_are_stood_in_for_by_the_source() {
     assert!(index.contains("480p.m3u8") && index.contains("360p.m3u8"), "the set stays whole: {index}");
 }
 
+/// The second try fails when the tracks are decided already, and rows wait for them.
+#[test]
+fn rungs_that_never_had_a_segment_are_stood_in_for_from_the_first_one_on() {
+    let mut w = World::new(setup());
+    w.configs();
+    w.encoder.delay = usize::MAX;
+    w.publish(5, 2000);
+    w.encoder.unable = true;
+    for _ in 0..2 {
+        let now = w.now();
+        w.stream.codec_unable("cannot encode: no session", now);
+        w.outputs();
+    }
+    w.publish_from(5, 12, 2000);
+    w.wait(1);
+    for track in TRACKS {
+        assert_eq!((w.gaps(track), w.discontinuities(track)), (0, vec![]), "{track}: {}", w.playlist(track));
+    }
+    assert!(w.playlist("480p").matches("/src/").count() >= 5, "{}", w.playlist("480p"));
+}
+
 #[test]
 fn an_encoder_that_goes_and_comes_back_is_two_discontinuities_and_no_more() {
     let mut w = World::new(Setup { window: MediaTime::from_secs(120), ..setup() });
