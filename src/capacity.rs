@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use crate::logic::capacity::{
     Calibration, Demand, Dimension, Encoder, Full, Lease, Leased, Ledger, Levels, Machine, Phase, Pressure, Prices, Priority,
-    Profile, Work, leased,
+    Profile, Spare, Work, leased,
 };
 use crate::logic::ladder::Ladder;
 use crate::logic::model::StreamId;
@@ -52,6 +52,27 @@ pub struct Ticket {
     capacity: Arc<Capacity>,
     stream: StreamId,
     number: u64,
+}
+
+impl Ticket {
+    /// What the stream may take beside all others; all that it wants where nobody is refused.
+    pub fn spare(&self) -> Spare {
+        let capacity = &self.capacity;
+        if !capacity.rules.enforced {
+            return Spare::UNLIMITED;
+        }
+        let state = capacity.state();
+        Spare::new(&state.ledger, &self.stream, &capacity.prices(&state))
+    }
+
+    /// What is done for the stream is known, or has changed.
+    pub fn settle(&self, demand: &Demand) {
+        let mut state = self.capacity.state();
+        let cost = demand.cost(&self.capacity.prices(&state));
+        if state.held.get(&self.stream) == Some(&self.number) {
+            state.ledger.settle(&self.stream, cost);
+        }
+    }
 }
 
 impl Drop for Ticket {

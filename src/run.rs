@@ -501,10 +501,27 @@ async fn serve(
     let admin = http::admin(Arc::clone(&worker));
     tokio::spawn(async move { axum::serve(http_listener, public).await });
     tokio::spawn(async move { axum::serve(admin_listener, admin).await });
-    signals.next().await;
-    tracing::info!("stopping: streams are written to their end");
+    let leaving = tokio::select! {
+        () = signals.next() => {
+            worker.leave(Duration::from_secs(worker.config.drain.into()), "signal");
+            worker.told_to_leave().await
+        }
+        leaving = worker.told_to_leave() => leaving,
+    };
+    tracing::info!(seconds = leaving.within.as_secs(), reason = leaving.reason, "stopping: streams are written to their end");
     shutdown.cancel();
-    let drained = worker.drain().await;
+    // Who orders it by the control address is told to stop by a signal as well, sooner or later: Kubernetes does when its hook returns. That one asks nothing new.
+    let patient = leaving.reason != "signal";
+    let hurried = async {
+        if patient {
+            signals.next().await;
+        }
+        signals.next().await;
+    };
+    let (drained, why) = tokio::select! {
+        drained = worker.drain(leaving.within) => (drained, "before the drain deadline"),
+        () = hurried => (false, "because the worker was told to stop at once"),
+    };
     if drained {
         // Sessions are over sooner than their publishers have read why.
         let last_words = Duration::from_millis(worker.config.limits.goodbye_ms);
@@ -519,7 +536,7 @@ async fn serve(
             Some(spool) => format!("{} bytes stay in the spool for the next run", spool.bytes()),
             None => "what was not in the store is lost: there is no spool".to_owned(),
         };
-        Err(Fatal::new(exit::DRAIN, anyhow!("streams were not written to their end before the drain deadline; {kept}")))
+        Err(Fatal::new(exit::DRAIN, anyhow!("streams were not written to their end {why}; {kept}")))
     }
 }
 

@@ -13,6 +13,7 @@ use bytes::Bytes;
 use futures_util::stream::{FuturesUnordered, StreamExt};
 use tokio::sync::{Mutex, mpsc, oneshot};
 
+use crate::capacity::Ticket;
 use crate::claim::{ClaimError, Claimant, Claimed, claim, claim_abandoned};
 use crate::clock::Clock;
 use crate::codecs::{Codecs, Place};
@@ -113,6 +114,8 @@ const SILENT: Duration = Duration::from_secs(2);
 pub struct Opening {
     /// The stream, and who takes it.
     pub who: Claimant,
+    /// What it was promised of the machine, held to the session's end; `None` for one that is only to be ended.
+    pub ticket: Option<Ticket>,
     /// The machine's setup.
     pub setup: Box<dyn FnOnce(SessionId, WriterName, Past) -> Setup + Send>,
     /// Delete what earlier sessions left, so long after this one began.
@@ -129,6 +132,7 @@ impl std::fmt::Debug for Opening {
 
 struct Shell {
     id: StreamId,
+    ticket: Option<Ticket>,
     recording: recording::Name,
     context: Context,
     stream: Stream,
@@ -176,7 +180,7 @@ pub async fn run(opening: Opening, context: Context, publisher: Publisher, contr
         // Named before this session has made one.
         tokio::spawn(clear_thumbnails(context.clone(), prefix, context.clock.now().wall, after));
     }
-    let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher));
+    let mut shell = Shell::new(opening.setup, claimed, context, Some(publisher), opening.ticket);
     let now = shell.now();
     shell.stream.allow(max_kbps);
     shell.stream.began(now);
@@ -194,7 +198,7 @@ pub async fn end_abandoned(opening: Opening, context: Context, before: UnixMilli
         }
     };
     tracing::info!(stream = %opening.who.stream, session = %claimed.session, epoch = claimed.writer.epoch, "ending an abandoned session");
-    let mut shell = Shell::new(opening.setup, claimed, context, None);
+    let mut shell = Shell::new(opening.setup, claimed, context, None, opening.ticket);
     let now = shell.now();
     shell.stream.stop(now);
     drive(shell, control).await;
@@ -339,10 +343,12 @@ impl Shell {
         claimed: Claimed,
         context: Context,
         publisher: Option<Publisher>,
+        ticket: Option<Ticket>,
     ) -> Self {
         let setup = setup(claimed.session, claimed.writer, claimed.past);
         Self {
             id: setup.stream.clone(),
+            ticket,
             recording: recording::Name {
                 region: setup.region.clone(),
                 stream: setup.stream.clone(),
@@ -378,6 +384,18 @@ impl Shell {
         }
     }
 
+    /// Does what may decide the session's rungs, with what the machine has for them; what they take is told at once, so that the next stream's decision knows it.
+    fn deciding(&mut self, step: impl FnOnce(&mut Stream)) {
+        let ticket = self.ticket.as_ref().filter(|_| !self.stream.is_decided());
+        if let Some(ticket) = ticket {
+            self.stream.may_take(ticket.spare());
+        }
+        step(&mut self.stream);
+        if let Some((ticket, demand)) = ticket.zip(self.stream.demand()) {
+            ticket.settle(&demand);
+        }
+    }
+
     fn packet(&mut self, packet: Option<Packet>) {
         let now = self.now();
         self.read_line();
@@ -389,7 +407,7 @@ impl Shell {
             }
             Some(packet) => {
                 self.last_packet = now.mono;
-                self.stream.packet(packet, now);
+                self.deciding(|stream| stream.packet(packet, now));
             }
             None => {
                 tracing::warn!(stream = %self.id, "publisher's connection was cut");
@@ -417,7 +435,7 @@ impl Shell {
     fn timeout(&mut self) {
         let now = self.now();
         self.read_line();
-        self.stream.handle_timeout(now);
+        self.deciding(|stream| stream.handle_timeout(now));
     }
 
     fn refuse(&mut self, reason: &str) {

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, oneshot};
+use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinSet;
 
 use crate::blame::Blame;
@@ -29,7 +29,7 @@ use crate::logic::placement;
 use crate::logic::recipe::Decoders;
 use crate::logic::slate::Clip;
 use crate::logic::stream::{Setup, Status};
-use crate::logic::time::MediaTime;
+use crate::logic::time::{MediaTime, UnixMillis};
 use crate::logic::timeline::Policy;
 use crate::reaper::{self, Reaper};
 use crate::session::{self, Claim, Context, Control, Drain, Opening, Publisher};
@@ -84,6 +84,18 @@ pub struct Worker {
     admission: tokio::sync::Mutex<()>,
     tasks: Mutex<JoinSet<()>>,
     draining: AtomicBool,
+    leaving: watch::Sender<Option<Leaving>>,
+}
+
+/// The worker is to end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Leaving {
+    /// By then: what is not written is cut off.
+    pub until: UnixMillis,
+    /// How long that is from when it was told.
+    pub within: Duration,
+    /// `signal` or `control`.
+    pub reason: &'static str,
 }
 
 /// Which encoder was chosen.
@@ -178,6 +190,7 @@ impl Worker {
             admission: tokio::sync::Mutex::default(),
             tasks: Mutex::default(),
             draining: AtomicBool::new(false),
+            leaving: watch::Sender::new(None),
         })
     }
 
@@ -282,15 +295,10 @@ impl Worker {
     }
 
     fn begin(&self, stream: StreamId, ladder: Option<Ladder>, publisher: Publisher, ticket: Ticket) {
-        let opening = self.opening(stream.clone(), ladder);
+        let opening = self.opening(stream.clone(), ladder, Some(ticket));
         let (control, requests) = mpsc::channel(CONTROLS);
         self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
-        let session = session::run(opening, self.context.clone(), publisher, requests);
-        self.spawn(async move {
-            // Held to the session's end, however it ends.
-            let _ticket = ticket;
-            session.await;
-        });
+        self.spawn(session::run(opening, self.context.clone(), publisher, requests));
     }
 
     /// Corrects what streams were thought to cost by what they do, and the machine by whether they fall behind, for as long as the worker lives.
@@ -348,7 +356,7 @@ impl Worker {
             // A session of this worker writes its state itself, or cannot because the store is away.
             for stream in streams.into_iter().filter(|s| self.control(s).is_none()) {
                 let (control, requests) = mpsc::channel(CONTROLS);
-                let opening = self.opening(stream.clone(), self.ladder.clone());
+                let opening = self.opening(stream.clone(), self.ladder.clone(), None);
                 self.sessions.lock().unwrap_or_else(PoisonError::into_inner).insert(stream, control);
                 self.spawn(session::end_abandoned(opening, self.context.clone(), before, requests));
             }
@@ -365,7 +373,7 @@ impl Worker {
         tasks.spawn(session);
     }
 
-    fn opening(&self, stream: StreamId, ladder: Option<Ladder>) -> Opening {
+    fn opening(&self, stream: StreamId, ladder: Option<Ladder>, ticket: Option<Ticket>) -> Opening {
         let c = &self.config;
         let can_encode = ladder.is_some() && self.context.codecs.is_some();
         let ladder = ladder.unwrap_or(Ladder { rungs: Vec::new(), top_kbps: 5000, top_short_side: 1080 });
@@ -426,6 +434,7 @@ impl Worker {
         };
         Opening {
             who,
+            ticket,
             setup: Box::new(setup),
             clear_after: (!c.record).then_some(hold),
             clear_thumbnails_after: (!thumbnails.every.is_zero()).then_some(thumbnails.keep),
@@ -469,11 +478,39 @@ impl Worker {
         self.draining.store(true, Ordering::Relaxed);
     }
 
+    /// The worker is to end within this time. Only the first order counts: who gave it counts on it.
+    pub fn leave(&self, within: Duration, reason: &'static str) {
+        self.begin_drain();
+        let now = self.context.clock.now().wall;
+        let until = now.plus(MediaTime::from_millis(i64::try_from(within.as_millis()).unwrap_or(i64::MAX / 90)));
+        self.leaving.send_if_modified(|leaving| {
+            let first = leaving.is_none();
+            leaving.get_or_insert(Leaving { until, within, reason });
+            first
+        });
+    }
+
+    /// Waits for that.
+    pub async fn told_to_leave(&self) -> Leaving {
+        let mut told = self.leaving.subscribe();
+        loop {
+            if let Some(leaving) = *told.borrow_and_update() {
+                return leaving;
+            }
+            // The sender is ours.
+            let _ = told.changed().await;
+        }
+    }
+
+    /// Whether it is to end, and when.
+    pub fn leaving(&self) -> Option<Leaving> {
+        *self.leaving.borrow()
+    }
+
     /// Ends all streams and waits until everything is written. `false` when the deadline passed first.
-    pub async fn drain(&self) -> bool {
+    pub async fn drain(&self, deadline: Duration) -> bool {
         self.begin_drain();
         let controls: Vec<_> = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).values().cloned().collect();
-        let deadline = Duration::from_secs(self.config.drain.into());
         let drain = Drain {
             hand_over: self.hands_over(),
             move_to: Some(self.config.move_to.as_str()).filter(|to| !to.is_empty()).map(Arc::from),

@@ -21,10 +21,10 @@ use crate::cmaf::aac::FRAME;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum LongGop {
-    /// Re-encode the top rung.
+    /// Re-encode the top rung where the worker has room for it, else leave it out.
     #[default]
     Auto,
-    /// The same; kept apart because `auto` will ask the node's budget first.
+    /// Re-encode the top rung.
     Reencode,
     /// Tell the streamer to change the setting.
     Refuse,

@@ -10,6 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::allowance::Standing;
+use super::capacity::Dimension;
 use super::obstacle::Obstacle;
 use super::packet::Metadata;
 use super::time::MediaTime;
@@ -200,6 +201,8 @@ pub struct Observed {
     pub passthrough: bool,
     /// Encoders are there.
     pub can_encode: bool,
+    /// What the worker lacks to encode a source anew that it does not pass through, if it does not.
+    pub no_room: Option<Dimension>,
     /// Why the source could not be passed through when that was decided.
     pub obstacle: Option<Obstacle>,
     /// Shortest regular segment.

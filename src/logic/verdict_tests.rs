@@ -1,5 +1,6 @@
 use super::*;
 use crate::cmaf::video::Chroma;
+use crate::logic::capacity::Dimension;
 use crate::logic::model::Coding;
 use crate::logic::obstacle::MAX_GOP;
 use crate::logic::pace;
@@ -39,6 +40,7 @@ fn well() -> Observed {
         decided: true,
         passthrough: true,
         can_encode: true,
+        no_room: None,
         obstacle: None,
         target: MediaTime::from_secs(2),
         short_side_limit: 1080,
@@ -137,6 +139,13 @@ fn a_first_gop_that_is_too_long_is_told_before_it_is_over() {
     };
     assert_eq!(wrong(&unseen(None)), []);
     assert_eq!(wrong(&unseen(Some(Obstacle::Gop))), [(Code::LongGop, Severity::Warning)]);
+    for gop in [None, Some(MediaTime::from_millis(8330))] {
+        let full = with(|o| {
+            (o.passthrough, o.obstacle, o.no_room) = (false, Some(Obstacle::Gop), Some(Dimension::Cpu));
+            o.video.as_mut().unwrap().gop = gop;
+        });
+        assert!(only(&full).text.ends_with("no room to encode the source anew"), "{:?}", only(&full));
+    }
 }
 
 #[test]

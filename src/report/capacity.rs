@@ -63,6 +63,7 @@ pub fn report(worker: &Worker) -> Value {
             "store_healthy": worker.context.store.is_healthy(),
         },
         "streams": worker.capacity.leased(),
+        "drain": worker.leaving().map(|l| json!({ "deadline_ms": l.until.0, "reason": l.reason })),
     })
 }
 

@@ -1,8 +1,9 @@
 //! The worker's HTTP server: playback from the store, probes, metrics, read-only facts and the status page in public; control on the admin address.
 
 use std::sync::Arc;
+use std::time::Duration;
 
-use axum::extract::{Path, Request, State};
+use axum::extract::{Path, Query, Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use axum::routing::{delete, get, post};
@@ -243,7 +244,26 @@ async fn lift_ban(State(worker): Shared, Path(address): Path<String>) -> Respons
     }
 }
 
-async fn drain(State(worker): Shared) -> Response {
-    worker.begin_drain();
-    (StatusCode::ACCEPTED, "taking no new publishers\n").into_response()
+/// How the worker is to end.
+#[derive(Debug, serde::Deserialize)]
+struct DrainOrder {
+    /// Within so many seconds. Without it streams that run go on, and the worker does not end.
+    seconds: Option<u32>,
+}
+
+/// A day: nobody waits longer for a worker, and the answer would be a mistake of the unit.
+const LONGEST_DRAIN: u32 = 86_400;
+
+async fn drain(State(worker): Shared, Query(DrainOrder { seconds }): Query<DrainOrder>) -> Response {
+    match seconds {
+        None => {
+            worker.begin_drain();
+            (StatusCode::ACCEPTED, "taking no new publishers\n").into_response()
+        }
+        Some(seconds @ 1..=LONGEST_DRAIN) => {
+            worker.leave(Duration::from_secs(seconds.into()), "control");
+            (StatusCode::ACCEPTED, "streams are handed over or ended, and then the worker ends\n").into_response()
+        }
+        Some(_) => (StatusCode::BAD_REQUEST, "seconds must be 1 to 86400\n").into_response(),
+    }
 }

@@ -68,7 +68,7 @@ fn who_finds_no_room_is_refused_with_the_reason_and_the_report_said_so() {
         assert!(metrics.contains(sample), "{metrics}");
     }
     anna.interrupt();
-    worker.over("anna");
+    until("the room of who left", || phases(&worker).is_empty().then_some(()));
     let after = capacity(&worker);
     assert_eq!((&after["state"], &after["units"]["used_milli"]), (&"ready".into(), &0.into()));
     assert_eq!(worker.get("readyz").status, 200);

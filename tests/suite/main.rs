@@ -10,6 +10,8 @@ mod codec;
 mod credentials;
 mod docs;
 #[cfg(feature = "gst")]
+mod drain;
+#[cfg(feature = "gst")]
 mod e2e;
 mod golden;
 #[cfg(feature = "gst")]

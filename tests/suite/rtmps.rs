@@ -154,7 +154,8 @@ fn publishers_that_can_move_are_asked_to_and_all_others_are_disconnected() {
     });
     // Its going ends the wait of half a minute.
     worker.logged("publisher said goodbye");
-    worker.stop();
+    let (status, log) = worker.ended();
+    assert!(status.success(), "{status}: {log:#?}");
 }
 
 #[test]
@@ -168,5 +169,6 @@ fn a_publisher_that_does_not_move_is_disconnected_in_time() {
         assert!(!anna.has_heard("tcUrl"), "it is to come again where it is");
         anna.until("worker is shutting down").await;
     });
-    worker.stop();
+    let (status, log) = worker.ended();
+    assert!(status.success(), "{status}: {log:#?}");
 }

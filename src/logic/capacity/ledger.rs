@@ -80,7 +80,7 @@ pub struct Full {
 impl Full {
     /// For the streamer, behind "worker is full:".
     fn sentence(&self) -> String {
-        let (what, is) = (self.dimension.words(), if self.dimension.is_plural() { "are" } else { "is" });
+        let (what, is) = (self.dimension.words(), self.dimension.is());
         match self.behind {
             true => format!("{what} {is} busy, and its streams fall behind"),
             false => format!("{what} {is} taken to {} %", self.percent),

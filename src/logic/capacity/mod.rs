@@ -10,6 +10,7 @@ mod cost;
 mod ledger;
 mod prices;
 mod report;
+mod spare;
 
 pub use belief::{Belief, Pressure};
 pub use calibration::Calibration;
@@ -17,6 +18,7 @@ pub use cost::{Demand, Profile, Work};
 pub use ledger::{Full, Lease, Ledger, Phase, Priority, Threshold};
 pub use prices::{Device, Encoder, Machine, Prices, Software};
 pub use report::{Leased, Level, Levels, State, TTL_MS, Units, leased};
+pub use spare::Spare;
 
 /// What can run out.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -71,8 +73,12 @@ impl Dimension {
         }
     }
 
-    const fn is_plural(self) -> bool {
-        matches!(self, Self::Encode | Self::Decode)
+    /// `is` or `are`, behind [`Self::words`].
+    pub const fn is(self) -> &'static str {
+        match self {
+            Self::Encode | Self::Decode => "are",
+            _ => "is",
+        }
     }
 
     const fn index(self) -> usize {

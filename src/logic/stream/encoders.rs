@@ -4,10 +4,13 @@
 use std::time::Duration;
 
 use super::{Now, Output, Role, Stream};
+use crate::logic::capacity::{Demand, Spare};
 use crate::logic::ladder::{self, Rung, Size};
 use crate::logic::model::{Coding, VideoFormat};
+use crate::logic::obstacle::Obstacle;
 use crate::logic::recipe::{self, Decoders, Decoding, OfDevice};
 use crate::logic::time::MediaTime;
+use crate::logic::timeline::{Decision, LongGop};
 
 /// What a worker's encoders and decoders do not take.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,53 @@ impl Stream {
         let source = self.tracks.iter().find(|t| t.role == Role::Source).and_then(|t| t.format().coding());
         let enough = source.unwrap_or(format.coding()) == Coding::H264;
         ladder::plan(&self.ladder_source(format), &self.setup.ladder, passthrough && enough, self.setup.encoders.smallest)
+    }
+
+    /// What the stream may take of the machine. To be told until its rungs are decided.
+    pub fn may_take(&mut self, spare: Spare) {
+        self.spare = spare;
+    }
+
+    /// Its rungs are decided, once for the session (rules.md 1).
+    pub fn is_decided(&self) -> bool {
+        self.decision.is_some()
+    }
+
+    /// The rungs of the session. A source that cannot be passed through because of its key frames is encoded anew where there is room for that, else viewers
+    /// get the rungs below it, and the streamer is told what to set (rules.md 3).
+    pub(super) fn affordable(&mut self, video: &VideoFormat, decision: &Decision) -> Vec<Rung> {
+        let rungs = self.plan(video, decision.passthrough);
+        let optional = self.setup.timeline.long_gop == LongGop::Auto && decision.reason == Some(Obstacle::Gop);
+        if decision.passthrough || !optional || rungs.is_empty() {
+            return rungs;
+        }
+        let wanted = self.demand_of(video, false, rungs.clone());
+        self.top_left_out = self.spare.fits(&wanted).err();
+        if self.top_left_out.is_some() { self.plan(video, true) } else { rungs }
+    }
+
+    /// What is done for a source with these rungs.
+    pub(super) fn demand_of(&self, source: &VideoFormat, passthrough: bool, rungs: Vec<Rung>) -> Demand {
+        let bitrate = self.facts.video.bitrate().unwrap_or(0).saturating_add(self.facts.audio.bitrate().unwrap_or(0));
+        Demand {
+            width: source.width,
+            height: source.height,
+            fps: source.fps,
+            coding: source.coding(),
+            source_kbps: u32::try_from(bitrate / 1000).unwrap_or(u32::MAX),
+            passthrough,
+            cpu_decode: self.setup.encoders.decodes_by_cpu(source),
+            rungs,
+        }
+    }
+
+    /// What is done for the stream, once that is known; not while a slate is shown, whose cost is not the publisher's.
+    pub fn demand(&self) -> Option<Demand> {
+        let decision = self.decision.as_ref()?;
+        let source = self.timeline.video_format().filter(|_| !self.is_slate())?;
+        self.facts.video.bitrate()?;
+        let rungs = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
+        Some(self.demand_of(source, decision.passthrough, rungs))
     }
 
     /// The codec process is gone; `unable`: because it cannot encode.

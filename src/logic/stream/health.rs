@@ -217,6 +217,7 @@ impl Stream {
             decided: self.decision.is_some(),
             passthrough: self.decision.as_ref().is_some_and(|d| d.passthrough),
             can_encode: policy.can_encode,
+            no_room: self.top_left_out,
             obstacle: self.decision.as_ref().and_then(|d| d.reason.clone()),
             target: policy.target,
             short_side_limit: policy.passthrough_short_side,

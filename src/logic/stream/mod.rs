@@ -30,6 +30,7 @@ pub use shelf::{HEARTBEAT, Put, Written};
 pub use status::{AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, Status, ThumbnailStatus, VideoInput};
 pub use thumbnails::{Dropped, Picture, UPLOAD_DEADLINE};
 
+use super::capacity::{Dimension, Spare};
 use super::dating::Dating;
 use super::encoding::{Command, Encoding, MAX_SLACK};
 use super::facts::Facts;
@@ -190,6 +191,10 @@ pub struct Stream {
     leading_told: bool,
     metadata: Metadata,
     watch: health::Watch,
+    /// What the stream may take of the machine.
+    spare: Spare,
+    /// The source is not passed through, and for want of this no rung of its size is encoded either.
+    top_left_out: Option<Dimension>,
     lifecycle: Lifecycle,
     pause: Pause,
     /// The publisher's format, which the rungs are planned for.
@@ -246,6 +251,8 @@ impl Stream {
             leading_told: false,
             metadata: Metadata::default(),
             watch: health::Watch::default(),
+            spare: Spare::UNLIMITED,
+            top_left_out: None,
             lifecycle: Lifecycle::new(setup.grace),
             pause: Pause::None,
             source: None,
@@ -678,7 +685,7 @@ impl Stream {
         self.dating.begin(began);
         self.dating.settle(now.mono, now.wall);
         let anchor = self.dating.anchor().unwrap_or(began);
-        let rungs = decision.video.as_ref().map(|video| self.plan(video, decision.passthrough)).unwrap_or_default();
+        let rungs = decision.video.as_ref().map(|video| self.affordable(video, &decision)).unwrap_or_default();
         if let Some(video) = decision.video.as_ref().filter(|_| rungs.is_empty() && !decision.passthrough) {
             let encoders = &self.setup.encoders;
             let small = || format!("the picture is smaller than {}, the encoder's smallest", encoders.smallest);
@@ -700,7 +707,13 @@ impl Stream {
             (None, _) => "audio only".into(),
             (Some(_), None) => format!("source passed through, target duration {} s", decision.target_duration),
             (Some(_), Some(r)) if decision.passthrough => format!("source passed through although {r}"),
-            (Some(_), Some(r)) => format!("source re-encoded: {r}"),
+            (Some(_), Some(r)) => match self.top_left_out {
+                Some(dimension) => {
+                    let (words, is) = (dimension.words(), dimension.is());
+                    format!("source left out, and not re-encoded because {words} {is} taken: {r}")
+                }
+                None => format!("source re-encoded: {r}"),
+            },
         });
         self.build_tracks(&decision);
         self.run_from = Some(0);

@@ -271,22 +271,6 @@ impl Stream {
         self.lifecycle.is_live() && (slow_rung || pace.worker_is_slow() || pace.encoder_lag().is_some())
     }
 
-    fn demand(&self) -> Option<Demand> {
-        let decision = self.decision.as_ref()?;
-        let source = self.timeline.video_format().filter(|_| !self.is_slate())?;
-        let bitrate = self.facts.video.bitrate()?.saturating_add(self.facts.audio.bitrate().unwrap_or(0));
-        Some(Demand {
-            width: source.width,
-            height: source.height,
-            fps: source.fps,
-            coding: source.coding(),
-            source_kbps: u32::try_from(bitrate / 1000).unwrap_or(u32::MAX),
-            passthrough: decision.passthrough,
-            cpu_decode: self.setup.encoders.decodes_by_cpu(source),
-            rungs: self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default(),
-        })
-    }
-
     fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {
         let (width, height, fps) = match t.format() {
             Format::Video(v) => (Some(v.width), Some(v.height), Some(thousandths(v.fps.milli()))),

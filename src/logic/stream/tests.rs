@@ -13,6 +13,7 @@ mod pictures;
 mod recorded;
 mod sim;
 mod sounded;
+mod spared;
 mod thumbnails;
 mod world;
 

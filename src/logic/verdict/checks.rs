@@ -97,7 +97,11 @@ fn millis(time: Duration) -> u64 {
 
 /// What becomes of a source that is not passed through.
 fn instead(o: &Observed) -> &'static str {
-    if o.can_encode { "the source is encoded anew meanwhile" } else { "it cannot be encoded anew here" }
+    match (o.can_encode, o.no_room) {
+        (true, None) => "the source is encoded anew meanwhile",
+        (true, Some(_)) => "until then viewers get smaller pictures, because this worker has no room to encode the source anew",
+        (false, _) => "it cannot be encoded anew here",
+    }
 }
 
 fn gop(o: &Observed, video: &Video) -> Option<Finding> {
@@ -105,7 +109,11 @@ fn gop(o: &Observed, video: &Video) -> Option<Finding> {
     let Some(gop) = video.gop else {
         // The first GOP is not over yet, and already longer than may be.
         let unseen = o.obstacle == Some(Obstacle::Gop);
-        return unseen.then(|| finding(Code::LongGop, Severity::Warning, Obstacle::Gop.to_string()).set(KEYFRAMES));
+        let text = || match o.no_room {
+            Some(_) => format!("{}; {}", Obstacle::Gop, instead(o)),
+            None => Obstacle::Gop.to_string(),
+        };
+        return unseen.then(|| finding(Code::LongGop, Severity::Warning, text()).set(KEYFRAMES));
     };
     let millis = gop.millis().max(0);
     let length = tenths(millis.unsigned_abs());

@@ -22,6 +22,8 @@ type Lines = Arc<(Mutex<Vec<(Instant, String)>>, Condvar)>;
 pub struct Worker {
     child: Child,
     lines: Lines,
+    /// Reads its log to the end.
+    reader: Option<std::thread::JoinHandle<()>>,
     agent: ureq::Agent,
     pub rtmp: SocketAddr,
     /// Where there is a listener.
@@ -97,7 +99,7 @@ impl Worker {
         let mut child = command.spawn().unwrap();
         let lines = Lines::default();
         let (log, stderr) = (Arc::clone(&lines), child.stderr.take().unwrap());
-        std::thread::spawn(move || {
+        let reader = std::thread::spawn(move || {
             for line in BufReader::new(stderr).lines().map_while(Result::ok) {
                 log.0.lock().unwrap_or_else(PoisonError::into_inner).push((Instant::now(), line));
                 log.1.notify_all();
@@ -105,7 +107,8 @@ impl Worker {
         });
         let agent = ureq::Agent::config_builder().http_status_as_error(false).timeout_global(Some(GUARD)).build().into();
         let nowhere = SocketAddr::from(([0, 0, 0, 0], 0));
-        let mut worker = Self { child, lines, agent, rtmp: nowhere, srt: None, http: nowhere, admin: nowhere, folder };
+        let mut worker =
+            Self { child, lines, reader: Some(reader), agent, rtmp: nowhere, srt: None, http: nowhere, admin: nowhere, folder };
         let (_, listening) = worker.logged("listening");
         let address = |name: &str| {
             let field = listening.split_whitespace().find_map(|w| w.strip_prefix(name)?.strip_prefix('='));
@@ -187,6 +190,11 @@ impl Worker {
         self.agent.delete(&url).call().unwrap().status().as_u16()
     }
 
+    /// POST of a path of the admin server.
+    pub fn post(&self, path: &str) -> u16 {
+        self.agent.post(format!("http://{}/{path}", self.admin)).send_empty().unwrap().status().as_u16()
+    }
+
     /// What `/v1/streams` says of a stream.
     pub fn stream(&self, id: &str) -> Option<Value> {
         let answer = self.get(&format!("v1/streams/{id}"));
@@ -203,12 +211,26 @@ impl Worker {
         until("a codec process", || u32::try_from(self.stream(id)?["codec_pid"].as_u64()?).ok())
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: rustix::process::Signal) {
+        rustix::process::kill_process(rustix::process::Pid::from_child(&self.child), signal).unwrap();
+    }
+
+    /// Waits for the end that it was told before: how it ended, and all that it logged.
+    pub fn ended(mut self) -> (ExitStatus, Vec<String>) {
+        let status = until("the worker's end", || self.child.try_wait().unwrap());
+        // Its last words are on their way through the pipe still.
+        if let Some(reader) = self.reader.take() {
+            let _ = reader.join();
+        }
+        (status, self.log())
+    }
+
     /// Ends it as an operator does, and expects that it ends well.
-    pub fn stop(mut self) {
-        let pid = rustix::process::Pid::from_child(&self.child);
-        rustix::process::kill_process(pid, rustix::process::Signal::TERM).unwrap();
-        let status: ExitStatus = until("the worker's end", || self.child.try_wait().unwrap());
-        assert!(status.success(), "{status}: {:#?}", self.log());
+    pub fn stop(self) {
+        self.signal(rustix::process::Signal::TERM);
+        let (status, log) = self.ended();
+        assert!(status.success(), "{status}: {log:#?}");
     }
 }
 
