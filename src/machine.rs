@@ -6,7 +6,7 @@ use weir::capacity::{Capacity, Rules};
 use weir::config::{Admission, Config};
 use weir::host::Host;
 use weir::logic::bench;
-use weir::logic::capacity::{Budget, Device, Encoder, Machine, Prices, Software, Work};
+use weir::logic::capacity::{Budget, Device, Encoder, Machine, Prices, Work};
 use weir::logic::gpu::Survey;
 use weir::logic::ladder::{Ladder, Size};
 use weir::logic::recipe;
@@ -53,9 +53,10 @@ pub fn capacity(
     };
     let rules = Rules {
         work,
-        prices: Prices { encoder: by, software: Software::assumed(preset) },
+        prices: Prices::assumed(by, preset),
         assumed: settings.assumed(),
         enforced: settings.admission == Admission::On,
+        shed: settings.shed,
     };
     Ok(Capacity::new(machine, rules))
 }

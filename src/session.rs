@@ -21,6 +21,7 @@ use crate::ingest::{Line, Packet, Refusal};
 use crate::janitor::Janitor;
 use crate::link::process::Event;
 use crate::link::wire::{Encoder, FromCodec, Plan, ToCodec, is_aac_frame};
+use crate::logic::capacity::Saving;
 use crate::logic::encoding::Command;
 use crate::logic::model::{Class, Keys, SessionId, StreamId};
 use crate::logic::pace::Reading;
@@ -144,6 +145,8 @@ struct Shell {
     queued: VecDeque<(ToCodec, Bytes)>,
     /// With how much work NVENC encodes the session, once it does, and why.
     class: Option<Choice>,
+    /// Its encoders are to do the least work that is worth it.
+    brief: bool,
     manifests: Arc<Mutex<Manifests>>,
     /// Objects that are not durable.
     held: BTreeMap<u64, Held>,
@@ -248,12 +251,14 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
     loop {
         while let Some(output) = shell.stream.poll_output() {
             match output {
-                Output::Codec(Command::Start { source, rungs, thumbnail, low_delay }) => {
+                Output::Codec(Command::Start { source, rungs, thumbnail, low_delay, brief }) => {
                     shell.codec = None;
                     shell.queued.clear();
                     shell.starting = true;
                     starts.clear();
                     let load = placement::load(&rungs);
+                    shell.brief = brief;
+                    let kept = if brief { Some(recipe::Class::Dense) } else { shell.class.map(|c| c.class) };
                     if let Some(source) = source {
                         let plan = Plan {
                             source,
@@ -265,7 +270,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                         };
                         shell.queued.push_back((ToCodec::Start { stream: 0, plan: Box::new(plan) }, Bytes::new()));
                     }
-                    starts.push(start(shell.context.codecs.clone(), load, shell.class.map(|c| c.class)));
+                    starts.push(start(shell.context.codecs.clone(), load, kept));
                 }
                 Output::Codec(command) => shell.command(command),
                 Output::Keep(put) => keeps.extend(shell.keep(put)),
@@ -310,6 +315,7 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
                 // The worker is gone: so is everything else.
                 None => return,
             },
+            saving = saving_changed(&mut shell.ticket) => shell.stream.save(saving),
             () = shell.context.clock.sleep_until(deadline) => shell.timeout(),
             () = shell.context.clock.sleep_until(shell.leaving.map(|(until, _)| until)) => shell.drain(),
         }
@@ -319,6 +325,13 @@ async fn drive(mut shell: Shell, mut control: mpsc::Receiver<Control>) {
 async fn next_packet(publisher: &mut Option<Publisher>) -> Option<Packet> {
     match publisher {
         Some(p) => p.packets.recv().await,
+        None => pending().await,
+    }
+}
+
+async fn saving_changed(ticket: &mut Option<Ticket>) -> Saving {
+    match ticket {
+        Some(ticket) => ticket.saving_changed().await,
         None => pending().await,
     }
 }
@@ -361,6 +374,7 @@ impl Shell {
             starting: false,
             queued: VecDeque::new(),
             class: None,
+            brief: false,
             manifests: Arc::new(Mutex::new(claimed.manifests)),
             held: BTreeMap::new(),
             held_bytes: 0,
@@ -544,6 +558,9 @@ impl Shell {
     /// Puts the class that was chosen with the device into the plan.
     fn classify(&mut self, plan: &mut Plan, choice: Choice) {
         plan.encoder.set_class(choice.class);
+        if self.brief {
+            plan.encoder.hurry();
+        }
         if let Encoder::Nvidia { class, .. } = plan.encoder {
             if self.class.map(|c| c.class) != Some(class) {
                 tracing::info!(stream = %self.id, class = class.as_str(), "encoder class: {}", choice.why);

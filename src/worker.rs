@@ -19,7 +19,7 @@ use crate::ingest::rtmp::Stats;
 use crate::ingest::srt;
 use crate::ingest::tls::Tls;
 use crate::ingest::{Line, Packet, Refusal, Request, Verdict};
-use crate::logic::capacity::{Levels, Pressure};
+use crate::logic::capacity::{Levels, Pressure, Step};
 use crate::logic::encoder_choice::{Choice, Encoder};
 use crate::logic::ladder::Ladder;
 use crate::logic::lifecycle::Grace;
@@ -250,8 +250,10 @@ impl Worker {
         } else {
             self.places().map_err(rejected)?;
         }
-        let room = self.capacity.admit(&stream, ladder.as_ref());
-        let ticket = room.map_err(|full| rejected(&format!("worker is full: {full}")))?;
+        let now = self.context.clock.now().mono;
+        let room = self.capacity.admit(&stream, ladder.as_ref(), granted.priority, now);
+        let (ticket, steps) = room.map_err(|full| rejected(&format!("worker is full: {full}")))?;
+        tell_steps(&steps);
         self.begin(stream, ladder, publisher, ticket);
         Ok((sender, line))
     }
@@ -313,7 +315,9 @@ impl Worker {
             let pressure = Pressure::new(host.cpu_busy(), host.cpu_stalled(), &devices);
             let pids: BTreeSet<u32> = running.iter().filter(|r| r.demand.is_some()).filter_map(|r| r.codec_pid).collect();
             let seen = Seen { pressure, codecs: host.used_by(&pids) };
-            if let Some(dimension) = self.capacity.look(&running, seen, self.context.clock.now().mono) {
+            let found = self.capacity.look(&running, seen, self.context.clock.now().mono);
+            tell_steps(&found.steps);
+            if let Some(dimension) = found.lowered {
                 let words = dimension.words();
                 tracing::warn!(dimension = dimension.as_str(), "streams fall behind: {words} can do less than was thought");
             }
@@ -527,8 +531,19 @@ impl Worker {
 
 fn running(status: Status) -> Option<Running> {
     let live = status.state == "live" && status.segments > 0;
-    let Status { id, demand, behind, codec_pid, .. } = status;
-    Some(Running { stream: id.parse().ok()?, demand, live, behind, codec_pid })
+    let Status { id, demand, behind, speed, codec_pid, .. } = status;
+    Some(Running { stream: id.parse().ok()?, demand, live, behind, speed, codec_pid })
+}
+
+/// One line for each stream that goes without something from now on, or has it back.
+fn tell_steps(steps: &[Step]) {
+    for Step { stream, from, to, dimension } in steps {
+        let (from, to) = (from.words(), to.words());
+        match dimension {
+            Some(d) => tracing::warn!(%stream, dimension = d.as_str(), "shed: the stream was {from}, and goes on {to}"),
+            None => tracing::info!(%stream, "the stream was {from}, and goes on {to}"),
+        }
+    }
 }
 
 async fn ask<T>(control: &mpsc::Sender<Control>, question: impl FnOnce(oneshot::Sender<T>) -> Control) -> Option<T> {

@@ -2,7 +2,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::logic::capacity::{Budget, Dimension, Profile};
+use crate::logic::capacity::{Budget, Dimension, Profile, Shed};
 
 /// What the machine is counted to have; 0: what it says itself.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -10,6 +10,9 @@ use crate::logic::capacity::{Budget, Dimension, Profile};
 pub struct CapacitySettings {
     /// `on`, `off`: refuse publishers for whom there is no room. Default `on`.
     pub admission: Admission,
+    /// `admit`, `overload`, `off`: streams go without thumbnails, slower presets, half of 60 pictures a second and rungs, to let one more publisher in, only when the machine does not carry
+    /// what was promised, or never. Default `admit`.
+    pub shed: Shed,
     /// What a source is counted as until it is known: `1080p60`, `1080p30` or `720p30`. Default `1080p30`.
     pub assume: String,
     /// Thousandths of processor cores. Default 0.
@@ -57,6 +60,7 @@ impl Default for CapacitySettings {
     fn default() -> Self {
         Self {
             admission: Admission::default(),
+            shed: Shed::default(),
             assume: Profile::REFERENCE.name.into(),
             cpu_milli: 0,
             memory_mib: 0,

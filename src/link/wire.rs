@@ -7,10 +7,11 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
 use crate::cmaf::aac;
+use crate::logic::capacity::Prices;
 use crate::logic::ladder::Rung;
 use crate::logic::loudness::Loudness;
 use crate::logic::model::VideoFormat;
-use crate::logic::recipe::{Class, Decoders};
+use crate::logic::recipe::{Class, Decoders, Preset};
 use crate::logic::sound::AudioPlan;
 use crate::logic::stream::EncoderLimits;
 use crate::logic::thumbnail::Thumbnail;
@@ -48,6 +49,17 @@ impl Encoder {
     pub fn set_class(&mut self, to: Class) {
         if let Self::Nvidia { class, .. } = self {
             *class = to;
+        }
+    }
+
+    /// To the least work that is worth it, where it does more.
+    pub fn hurry(&mut self) {
+        match self {
+            Self::Software { preset, .. } if preset.parse().is_ok_and(|p: Preset| p > Prices::BRIEF) => {
+                *preset = Prices::BRIEF.word().to_owned();
+            }
+            Self::Software { .. } => {}
+            Self::Nvidia { class, .. } => *class = Class::Dense,
         }
     }
 

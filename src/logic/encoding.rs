@@ -29,6 +29,8 @@ pub enum Command {
         thumbnail: Option<Thumbnail>,
         /// So few pictures a second come that none may be held back.
         low_delay: bool,
+        /// With the least work that is worth it.
+        brief: bool,
     },
     /// One access unit.
     Feed {
@@ -146,6 +148,7 @@ pub struct Encoding {
     output_deadline: Duration,
     spacing: Spacing,
     low_delay: bool,
+    brief: bool,
     backoff: Backoff,
     deaths: u64,
     retained: VecDeque<(VideoUnit, bool)>,
@@ -175,6 +178,7 @@ impl Encoding {
             output_deadline: OUTPUT_DEADLINE,
             spacing: Spacing::default(),
             low_delay: false,
+            brief: false,
             backoff: Backoff::default(),
             deaths: 0,
             retained: VecDeque::new(),
@@ -189,6 +193,11 @@ impl Encoding {
     pub fn within(mut self, output_deadline: Duration) -> Self {
         self.output_deadline = output_deadline;
         self
+    }
+
+    /// Its encoders work, or will when they are started, with the least work that is worth it.
+    pub fn is_brief(&self) -> bool {
+        self.brief
     }
 
     /// What is encoded.
@@ -232,7 +241,8 @@ impl Encoding {
     }
 
     /// Another source format, set of rungs, or thumbnail; takes effect with the next start. (Units of the old format were forgotten when it was drained.)
-    pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>, thumbnail: Option<Thumbnail>) {
+    pub fn replan(&mut self, source: VideoFormat, rungs: Vec<Rung>, thumbnail: Option<Thumbnail>, brief: bool) {
+        self.brief = brief;
         self.source = Some(source);
         self.rungs = rungs;
         self.thumbnail = thumbnail;
@@ -257,7 +267,7 @@ impl Encoding {
         self.low_delay |= self.spacing.is_slow() || source.as_ref().is_some_and(|s| spacing::is_slow(s.fps));
         self.ordered = self.thumbnail.filter(|_| !self.rungs.is_empty());
         let (rungs, thumbnail) = (self.rungs.clone(), self.ordered);
-        self.commands.push_back(Command::Start { source, rungs, thumbnail, low_delay: self.low_delay });
+        self.commands.push_back(Command::Start { source, rungs, thumbnail, low_delay: self.low_delay, brief: self.brief });
         self.start_audio();
         // By their times, so that neither waits for all of the other.
         let mut sound: VecDeque<AudioUnit> = self.audio.kept().cloned().collect();

@@ -243,6 +243,8 @@ pub struct Timeline {
     /// Latest presentation time and its picture's length.
     latest: MediaTime,
     discontinuity: bool,
+    /// Encoders begin anew at the next key frame, though the source is the same.
+    new_run: bool,
     /// Goes on behind another writer: the first cut has a discontinuity too.
     resumed: bool,
     /// While probing: the parameter sets alone forbid passthrough.
@@ -291,6 +293,7 @@ impl Timeline {
             audio_since: None,
             latest: MediaTime::ZERO,
             discontinuity: false,
+            new_run: false,
             resumed: false,
             barred: false,
             target_duration: 2,
@@ -406,7 +409,8 @@ impl Timeline {
             // behind a pause, or behind video that was missing: nothing can be decoded before the next IDR
             return out;
         }
-        if self.open.is_none() || (idr && self.new_video.is_some()) {
+        let another = self.new_run && self.open.is_some_and(|start| pts - start >= MIN_SEGMENT);
+        if self.open.is_none() || (idr && (self.new_video.is_some() || another)) {
             if let Some(obstacle) = self.format_obstacle().filter(|o| !self.policy.can_encode && o.is_unplayable()) {
                 self.phase = Phase::Refused;
                 out.push(Event::Refused(format!("{obstacle} (this server does not encode)")));
@@ -491,6 +495,11 @@ impl Timeline {
     /// A track cannot go on without a new init segment: the next cut gets a discontinuity (rules.md 2).
     pub fn request_discontinuity(&mut self) {
         self.discontinuity = true;
+    }
+
+    /// What is encoded changes: at the source's next key frame all encoders begin anew, as they would with another source (rules.md 2). Not `wanted`: it does not after all.
+    pub fn request_run(&mut self, wanted: bool) {
+        self.new_run = wanted && !matches!(self.phase, Phase::Probing { .. } | Phase::AudioOnly | Phase::Refused);
     }
 
     /// What is done with the audio changes: the next cut gets a discontinuity and names the format as if it were another one (rules.md 2).
@@ -606,6 +615,7 @@ impl Timeline {
 
     /// The first picture of a session, of a reconnect, behind missing video, or of another format.
     fn begin_run(&mut self, pts: MediaTime, out: &mut Vec<Event>) {
+        self.new_run = false;
         if let Some(start) = self.open {
             // another format: the old run ends where the new one begins
             self.discontinuity = true;

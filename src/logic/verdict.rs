@@ -10,7 +10,7 @@ use std::time::Duration;
 use serde::{Serialize, Serializer};
 
 use super::allowance::Standing;
-use super::capacity::Dimension;
+use super::capacity::{Dimension, Saving};
 use super::obstacle::Obstacle;
 use super::packet::Metadata;
 use super::time::MediaTime;
@@ -43,6 +43,7 @@ pub enum Code {
     ClockJumps,
     EncoderBehind,
     EncoderLost,
+    Shed,
     WorkerBehind,
     StoreBehind,
 }
@@ -74,6 +75,7 @@ impl Code {
             Self::ClockJumps => "clock_jumps",
             Self::EncoderBehind => "encoder_behind",
             Self::EncoderLost => "encoder_lost",
+            Self::Shed => "shed",
             Self::WorkerBehind => "worker_behind",
             Self::StoreBehind => "store_behind",
         }
@@ -229,6 +231,8 @@ pub struct Observed {
     pub encoder_lag: Option<Duration>,
     /// Codec processes that were lost, if one was in the last minute.
     pub encoders_lost: u64,
+    /// What the stream goes without for want of room.
+    pub saving: Saving,
     /// Likewise of the store.
     pub store_lag: Option<Duration>,
     /// It does not answer.

@@ -1,6 +1,6 @@
 use super::*;
 use crate::cmaf::video::Chroma;
-use crate::logic::capacity::Dimension;
+use crate::logic::capacity::{Dimension, Saving};
 use crate::logic::model::Coding;
 use crate::logic::obstacle::MAX_GOP;
 use crate::logic::pace;
@@ -54,6 +54,7 @@ fn well() -> Observed {
         worker_is_slow: false,
         encoder_lag: None,
         encoders_lost: 0,
+        saving: Saving::NONE,
         store_lag: None,
         store_away: false,
         clock_jumps: 0,
@@ -276,10 +277,11 @@ fn a_weak_uplink_is_not_a_slow_server() {
 
     let lag = pace::ENCODER + Duration::from_secs(1);
     type Change = fn(&mut Observed);
-    let ours: [(Change, Code, Severity); 6] = [
+    let ours: [(Change, Code, Severity); 7] = [
         (|o| o.worker_is_slow = true, Code::WorkerBehind, Severity::Bad),
         (|o| o.encoder_lag = Some(pace::ENCODER + Duration::from_secs(1)), Code::EncoderBehind, Severity::Bad),
         (|o| o.encoders_lost = 1, Code::EncoderLost, Severity::Warning),
+        (|o| o.saving.rungs_off = 1, Code::Shed, Severity::Warning),
         (|o| o.store_lag = Some(pace::STORE), Code::StoreBehind, Severity::Warning),
         (|o| (o.store_away, o.store_lag) = (true, Some(pace::STORE)), Code::StoreBehind, Severity::Bad),
         (|o| o.clock_jumps = 2, Code::ClockJumps, Severity::Notice),

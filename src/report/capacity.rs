@@ -8,6 +8,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Json, Response};
 use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
@@ -32,7 +33,7 @@ pub fn report(worker: &Worker) -> Value {
     let c = &worker.config;
     let levels = worker.levels();
     let state = state(worker, &levels);
-    let Levels { units, dimensions, accepts, .. } = levels;
+    let Levels { units, dimensions, accepts, places } = levels;
     let seen = worker.gpu.as_ref().map(Watcher::seen);
     let gpu: Vec<Value> = seen.iter().flat_map(|s| &s.reading.devices).map(device).collect();
     let spool = worker.context.spool.as_ref();
@@ -53,6 +54,7 @@ pub fn report(worker: &Worker) -> Value {
         "units": units,
         "dimensions": dimensions,
         "accepts": accepts,
+        "accepts_shed": worker.capacity.accepts_shed(places),
         "max_streams": c.max_streams,
         "gpu": gpu,
         "limits": {
@@ -120,6 +122,11 @@ struct OfProfile {
     profile: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OfDirection {
+    direction: &'static str,
+}
+
 /// The same as gauges, for autoscalers.
 pub(super) fn metrics(registry: &mut Registry, capacity: &Capacity, levels: Levels) {
     let Levels { units, dimensions, accepts, .. } = levels;
@@ -159,6 +166,16 @@ pub(super) fn metrics(registry: &mut Registry, capacity: &Capacity, levels: Leve
         gauge(registry, "capacity_milli", "Streams like the reference that fit, thousandths", total);
     }
     gauge(registry, "capacity_used_milli", "Of these, what is promised", units.used_milli);
+    let steps = capacity.steps();
+    let counts = Family::<OfDirection, Counter>::default();
+    for (direction, n) in [("down", steps.down), ("back", steps.back)] {
+        counts.get_or_create(&OfDirection { direction }).inc_by(n);
+    }
+    registry.register(
+        "shed_steps",
+        "Times that a stream went without something for want of room (down), or got it back",
+        counts,
+    );
     counter(registry, "refused_full", "Publishers for whom there was no room", capacity.refused());
 }
 

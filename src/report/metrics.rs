@@ -196,12 +196,15 @@ fn streams(registry: &mut Registry, statuses: &[Status]) {
     gauge(registry, "sessions", "Sessions that are not over", statuses.len() as u64);
     let restarts = Family::<OfStream, Counter>::default();
     let bitrate = Family::<OfStream, Gauge>::default();
+    let shed = Family::<OfStream, Gauge>::default();
     for s in statuses {
         let label = OfStream { stream: s.id.clone() };
         restarts.get_or_create(&label).inc_by(s.codec_restarts);
+        shed.get_or_create(&label).set(s.shed.depth);
         let bits = s.input.video.as_ref().and_then(|v| v.bitrate).unwrap_or(0);
         bitrate.get_or_create(&label).set(i64::try_from(bits).unwrap_or(i64::MAX));
     }
+    registry.register("stream_shed", "What a stream goes without: 0 nothing, 1 slower presets and thumbnails, 2 half of 60 pictures a second too, 3 rungs too", shed);
     registry.register("codec_restarts", "Codec processes of the session that died or hung", restarts);
     registry.register("input_video_bits_per_second", "Measured rate of the source's video", bitrate);
 }

@@ -167,7 +167,9 @@ async function play(options) {
   video.play().catch((e) => minor(`play(): ${e.message}`));
   if (!(await until(() => record.started !== null, options.patience))) return fatal('never began to play');
   if (options.live) setInterval(() => record.latency.push(opened.latency()), 500);
-  for (let i = 0; i < opened.levels.length && record.fatal.length === 0 && !record.ended; i++) await visit(opened, i, options);
+  for (let i = 0; i < opened.levels.length && record.fatal.length === 0 && !record.ended; i++) {
+    if (!options.only || opened.levels[i].height === options.only) await visit(opened, i, options);
+  }
   record.toured = performance.now();
   if (options.untilEnd) await until(() => record.ended !== null, options.endSeconds);
 }

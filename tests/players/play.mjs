@@ -10,7 +10,7 @@ import { judge } from './verdict.mjs';
 
 const KNOWN = {
   base: '', hls: '', dash: '', live: false, vod: false, players: 'hls.js,dash.js,shaka-dash,shaka-hls',
-  seconds: 4, fps: 30, counter: 12, heights: '', patience: 20, resets: 0, absence: 0, changes: false,
+  seconds: 4, fps: 30, counter: 12, heights: '', patience: 20, resets: 0, absence: 0, changes: false, only: 0,
   'until-end': false, 'end-seconds': 60, 'max-latency': 0, 'allow-http-errors': 0,
 };
 
@@ -81,7 +81,7 @@ async function playIn(browser, pageUrl, name) {
     const expected = await manifestHeights(page, url, manifest);
     const record = await page.evaluate((o) => window.run(o), {
       player: name, url, live: options.live, seconds: options.seconds, patience: options.patience,
-      untilEnd: options['until-end'], endSeconds: options['end-seconds'], bits: options.counter,
+      untilEnd: options['until-end'], endSeconds: options['end-seconds'], bits: options.counter, only: options.only,
     });
     return withHttp({ player: name, ...judge(record, expected, options) }, web);
   } catch (e) {

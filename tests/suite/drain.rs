@@ -6,6 +6,7 @@ use std::time::Instant;
 use rustix::process::Signal;
 use serde_json::Value;
 
+use crate::harness::beside_others;
 use crate::harness::clip::{Clip, SMALL};
 use crate::harness::fault_proxy::{FaultProxy, Mode};
 use crate::harness::outage;
@@ -14,7 +15,6 @@ use crate::harness::publisher::Publisher;
 use crate::harness::s3_server::{BUCKET, CREDENTIALS, Server};
 use crate::harness::watch::{Seen, Watch};
 use crate::harness::worker::Worker;
-use crate::harness::beside_others;
 
 const STREAMS: [&str; 5] = ["anna", "ben", "carl", "dora", "emil"];
 

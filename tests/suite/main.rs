@@ -37,6 +37,8 @@ mod rtmp;
 mod rtmps;
 #[cfg(feature = "gst")]
 mod s3;
+#[cfg(feature = "gst")]
+mod shedding;
 #[cfg(all(feature = "gst", feature = "srt"))]
 mod srt;
 #[cfg(feature = "gst")]

@@ -11,6 +11,7 @@
 //! latency_ms = 400                       # of SRT
 //! ladder = "sport"
 //! max_kbps = 8000
+//! priority = "high"                      # low, normal or high: who goes first when it gets tight
 //! ```
 //!
 //! A passphrase of SRT is a key of a cipher and no password: it has to be known, not only recognised, so it stands in clear, and the file must then be
@@ -29,6 +30,7 @@ use super::error::{Error, Text};
 use super::name::{from_hex, hex};
 use super::reload::{Looked, Reloaded};
 use super::{Answer, Asked, Granted, KeyStore};
+use crate::logic::capacity::Priority;
 use crate::logic::model::StreamId;
 use crate::secret::Secret;
 
@@ -64,6 +66,7 @@ struct Entry {
     latency_ms: Option<u64>,
     ladder: Option<String>,
     max_kbps: Option<u32>,
+    priority: Option<Priority>,
 }
 
 /// What a key may be granted beside its stream, wherever it stands. Not flattened into entries that know all their fields: serde would tell an unknown one as a
@@ -73,6 +76,7 @@ pub(super) struct Terms {
     pub(super) latency_ms: Option<u64>,
     pub(super) ladder: Option<String>,
     pub(super) max_kbps: Option<u32>,
+    pub(super) priority: Option<Priority>,
 }
 
 /// SRT's latency, ms: below one frame it does nothing, and its field in the handshake has 16 bits.
@@ -101,7 +105,8 @@ impl Terms {
     /// A stream by these terms.
     pub(super) fn grant(&self, stream: StreamId, passphrase: Option<Secret>) -> Granted {
         let latency = self.latency_ms.map(Duration::from_millis);
-        Granted { stream, passphrase, latency, ladder: self.ladder.clone(), max_kbps: self.max_kbps }
+        let priority = self.priority.unwrap_or_default();
+        Granted { stream, passphrase, latency, ladder: self.ladder.clone(), max_kbps: self.max_kbps, priority }
     }
 }
 
@@ -122,8 +127,10 @@ impl Hashed {
     fn parse(text: &Text) -> Result<Self, Error> {
         let file: File = text.parse()?;
         let mut keys = BTreeMap::<Digest, Granted>::new();
-        for (i, Entry { stream, sha256, passphrase, latency_ms, ladder, max_kbps }) in file.key.into_iter().enumerate() {
-            let terms = Terms { latency_ms, ladder, max_kbps };
+        for (i, Entry { stream, sha256, passphrase, latency_ms, ladder, max_kbps, priority }) in
+            file.key.into_iter().enumerate()
+        {
+            let terms = Terms { latency_ms, ladder, max_kbps, priority };
             let of = format!("stream {stream}");
             let Some(digest) = from_hex(sha256.expose()) else {
                 let have = sha256.expose().chars().count();
@@ -268,7 +275,7 @@ mod tests {
 
     #[test]
     fn an_entry_may_say_more_than_its_stream() {
-        let more = "passphrase = 'hunter2hunter2'\nlatency_ms = 400\nladder = 'sport'\nmax_kbps = 8000\n";
+        let more = "passphrase = 'hunter2hunter2'\nlatency_ms = 400\nladder = 'sport'\nmax_kbps = 8000\npriority = 'high'\n";
         let toml = entry(&stream("anna"), &secret("k")) + more;
         let keys = Hashed::parse(&text(&toml, 0o640)).unwrap();
         let want = Granted {
@@ -277,6 +284,7 @@ mod tests {
             latency: Some(Duration::from_millis(400)),
             ladder: Some("sport".into()),
             max_kbps: Some(8000),
+            priority: Priority::High,
         };
         assert_eq!(keys.granted(&secret("k")), Some(want));
         for mode in [0o644, 0o641, 0o642, 0o604] {

@@ -10,6 +10,7 @@ use super::stats::Judgement;
 use super::{Answer, BadName, Keys, Signed};
 use crate::blame::Blame;
 use crate::ingest::{Protocol, Refusal};
+use crate::logic::capacity::Priority;
 use crate::logic::model::{KeyId, StreamId};
 use crate::secret::Secret;
 
@@ -54,12 +55,14 @@ pub struct Granted {
     pub ladder: Option<String>,
     /// The highest bitrate of all that he sends, kbit/s.
     pub max_kbps: Option<u32>,
+    /// Who goes first when it gets tight.
+    pub priority: Priority,
 }
 
 impl Granted {
     /// The stream, and nothing special.
     pub fn new(stream: StreamId) -> Self {
-        Self { stream, passphrase: None, latency: None, ladder: None, max_kbps: None }
+        Self { stream, passphrase: None, latency: None, ladder: None, max_kbps: None, priority: Priority::default() }
     }
 }
 

@@ -23,6 +23,7 @@ use super::file::Terms;
 use super::name::{Mac, from_hex, hex};
 use super::reload::{Looked, Reloaded};
 use super::{Answer, Asked, Denied, Granted, KeyStore, Signed, unix_seconds};
+use crate::logic::capacity::Priority;
 use crate::logic::model::{KeyId, StreamId};
 use crate::secret::Secret;
 
@@ -57,6 +58,7 @@ struct Entry {
     latency_ms: Option<u64>,
     ladder: Option<String>,
     max_kbps: Option<u32>,
+    priority: Option<Priority>,
 }
 
 /// A signing key and what everything that it signs is granted.
@@ -99,8 +101,10 @@ impl SigningKeys {
         let file: File = text.parse()?;
         text.must_be_private()?;
         let mut keys = BTreeMap::new();
-        for (i, Entry { id, secret, srt_passphrase, latency_ms, ladder, max_kbps }) in file.hmac.into_iter().enumerate() {
-            let terms = Terms { latency_ms, ladder, max_kbps };
+        for (i, Entry { id, secret, srt_passphrase, latency_ms, ladder, max_kbps, priority }) in
+            file.hmac.into_iter().enumerate()
+        {
+            let terms = Terms { latency_ms, ladder, max_kbps, priority };
             let of = format!("id {id}");
             let Some(secret) = from_hex::<SECRET>(secret.expose()) else {
                 let have = secret.expose().chars().count();

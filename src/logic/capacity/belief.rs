@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Amounts, DIMENSIONS, Dimension};
+use super::{Amounts, Budget, DIMENSIONS, Dimension};
 use crate::logic::gpu::{Busy, Load};
 
 /// A stream has to be slower than real time for so long before anything is concluded: starts, key frames and a busy moment take a second or two.
@@ -45,12 +45,14 @@ impl Pressure {
         Self { cpu, stalled, encode: busiest(|d| d.encoder), decode: busiest(|d| d.decoder) }
     }
 
+    fn readings(&self) -> [(Option<u16>, Dimension); 3] {
+        [(self.encode, Dimension::Encode), (self.decode, Dimension::Decode), (self.cpu.max(self.stalled), Dimension::Cpu)]
+    }
+
     /// What keeps streams from being faster: the busiest of the dimensions that can run out. The processor where nobody can tell, and `None` where everybody can and
     /// nothing is busy.
     pub fn bottleneck(&self, can_run_out: impl Fn(Dimension) -> bool) -> Option<Dimension> {
-        let cpu = self.cpu.max(self.stalled);
-        let known = [(self.encode, Dimension::Encode), (self.decode, Dimension::Decode), (cpu, Dimension::Cpu)];
-        let busiest = known.into_iter().filter(|(_, d)| can_run_out(*d)).filter_map(|(n, d)| Some((n?, d)));
+        let busiest = self.readings().into_iter().filter(|(_, d)| can_run_out(*d)).filter_map(|(n, d)| Some((n?, d)));
         match busiest.max_by_key(|(n, _)| *n) {
             Some((busy, dimension)) => (busy >= PRESSED).then_some(dimension),
             None => Some(Dimension::Cpu),
@@ -65,13 +67,24 @@ pub struct Belief {
     slow_since: Option<Duration>,
     /// When a dimension was last changed.
     changed: Duration,
+    /// The highest readings since then, thousandths.
+    busiest: [u16; DIMENSIONS],
+    /// The least that was promised since then.
+    least: Option<Amounts>,
     /// What streams are slow for right now.
     behind: Option<Dimension>,
 }
 
 impl Default for Belief {
     fn default() -> Self {
-        Self { permille: [1000; DIMENSIONS], slow_since: None, changed: Duration::ZERO, behind: None }
+        Self {
+            permille: [1000; DIMENSIONS],
+            slow_since: None,
+            changed: Duration::ZERO,
+            busiest: [0; DIMENSIONS],
+            least: None,
+            behind: None,
+        }
     }
 }
 
@@ -91,39 +104,60 @@ impl Belief {
         self.behind
     }
 
-    /// A look at all streams, about once a second. `slow`: one of them is slower than real time and it is not its publisher's doing. `used` of `total` is promised, of which `limit`
-    /// may be. Returns the dimension that was lowered.
+    /// A look at all streams, about once a second. `slow`: one of them is slower than real time and it is not its publisher's doing, at so many thousandths of it. `used` is what is promised.
+    /// Returns the dimension that was lowered.
     pub fn look(
         &mut self,
-        slow: bool,
+        slow: Option<u16>,
         now: Duration,
-        bottleneck: Dimension,
+        seen: &Pressure,
         used: &Amounts,
-        total: Option<u64>,
-        limit: u16,
+        budget: &Budget,
     ) -> Option<Dimension> {
-        if !slow {
+        let bottleneck = seen.bottleneck(|d| budget.total(d).is_some());
+        let Some((speed, bottleneck)) = slow.zip(bottleneck) else {
             (self.slow_since, self.behind) = (None, None);
-            if now.saturating_sub(self.changed) >= RISE_EVERY {
-                self.changed = now;
-                self.permille.iter_mut().for_each(|p| *p = p.saturating_add(RISE).min(1000));
-            }
+            self.rise(now, seen, used, budget);
             return None;
-        }
+        };
         let since = *self.slow_since.get_or_insert(now);
-        self.changed = now;
+        (self.changed, self.busiest, self.least) = (now, [0; DIMENSIONS], None);
         if now.saturating_sub(since) < SLOW_FOR {
             return None;
         }
         self.behind = Some(bottleneck);
-        // What is left of it then is what is promised: a little less than that is what it carries.
-        let total = total.filter(|&t| t > 0)?;
-        let taken = u128::from(used.of(bottleneck)) * 1_000_000 / (u128::from(total) * u128::from(limit.max(1)));
+        // What is left of it then is what is promised, as far as it is done: a little less than that is what it carries.
+        let total = budget.total(bottleneck).filter(|&t| t > 0)?;
+        let limit = budget.limit(bottleneck);
+        let done = u128::from(used.of(bottleneck)) * u128::from(speed.min(1000));
+        let taken = done * 1000 / (u128::from(total) * u128::from(limit.max(1)));
         let carried = u16::try_from(taken).unwrap_or(u16::MAX).saturating_sub(BELOW);
         let old = self.permille[bottleneck.index()];
         let new = carried.min(old.saturating_sub(BELOW)).max(FLOOR);
         self.slow_since = Some(now);
         self.permille[bottleneck.index()] = new.min(old);
         (new < old).then_some(bottleneck)
+    }
+
+    /// Slowly where nobody can tell, and as far as the machine was seen to carry what is promised with room to spare: whatever else used it is gone.
+    fn rise(&mut self, now: Duration, seen: &Pressure, used: &Amounts, budget: &Budget) {
+        for (reading, d) in seen.readings() {
+            let busiest = &mut self.busiest[d.index()];
+            *busiest = (*busiest).max(reading.unwrap_or(1000));
+        }
+        let least = self.least.map_or(*used, |least| least.least(used));
+        self.least = Some(least);
+        if now.saturating_sub(self.changed) < RISE_EVERY {
+            return;
+        }
+        let busiest = std::mem::replace(&mut self.busiest, [0; DIMENSIONS]);
+        (self.changed, self.least) = (now, None);
+        for d in Dimension::ALL {
+            let permille = &mut self.permille[d.index()];
+            *permille = permille.saturating_add(RISE).min(1000);
+            let (Some(total), busy @ 1..) = (budget.total(d).filter(|&t| t > 0), busiest[d.index()]) else { continue };
+            let carries = u128::from(least.of(d)) * 1_000_000 / (u128::from(total) * u128::from(busy));
+            *permille = (*permille).max(u16::try_from(carries).unwrap_or(u16::MAX).min(1000));
+        }
     }
 }

@@ -1,11 +1,12 @@
 //! What a stream asks of a machine, as numbers.
 
-use super::prices::{Encoder, Prices, Software};
+use super::prices::{Encoder, Prices};
 use super::{Amounts, Dimension};
 use crate::logic::bench;
 use crate::logic::ladder::{self, Ladder, Rung, Size, Source};
 use crate::logic::model::{Coding, FrameRate};
 use crate::logic::placement;
+use crate::logic::recipe::Class;
 
 /// What is to be done for one stream.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -26,6 +27,8 @@ pub struct Demand {
     pub cpu_decode: bool,
     /// What is encoded.
     pub rungs: Vec<Rung>,
+    /// With the least work that is worth it.
+    pub brief: bool,
 }
 
 /// How long the spool has to hold what a stream makes while the store is away, s: the spool's own limit is set by the same ten minutes of 25 streams.
@@ -73,7 +76,8 @@ impl Demand {
     }
 
     /// What a codec process without a GPU takes of processor cores, thousandths.
-    pub fn software_milli(&self, s: &Software) -> u64 {
+    pub fn software_milli(&self, prices: &Prices) -> u64 {
+        let s = if self.brief { &prices.brief } else { &prices.software };
         if self.rungs.is_empty() {
             return 0;
         }
@@ -102,11 +106,12 @@ impl Demand {
             match prices.encoder {
                 Encoder::None => {}
                 Encoder::Software => {
-                    cpu = cpu.saturating_add(self.software_milli(&prices.software));
+                    cpu = cpu.saturating_add(self.software_milli(prices));
                     let pictures: u64 = self.rungs.iter().map(|r| macroblocks(r.width, r.height)).sum();
                     memory_kib += PROCESS_KIB + KIB_PER_MACROBLOCK * pictures;
                 }
                 Encoder::Nvidia(class) => {
+                    let class = if self.brief { Class::Dense } else { class };
                     let pictures: u64 = self.rungs.iter().map(|r| r.fps.milli()).sum::<u64>() / 1000;
                     cpu += pictures * DEVICE_MILLI_PER_1000_PICTURES / 1000;
                     memory_kib += DEVICE_PROCESS_KIB;
@@ -200,6 +205,7 @@ impl Work {
             passthrough,
             cpu_decode: false,
             rungs,
+            brief: false,
         }
     }
 

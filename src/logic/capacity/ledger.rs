@@ -15,7 +15,8 @@ pub enum Phase {
 }
 
 /// Who goes first when it gets tight.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Default, Hash, serde::Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Priority {
     /// Only while there is so much room that more is advertised.
     Low,

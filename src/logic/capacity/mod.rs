@@ -4,20 +4,26 @@
 //! times what is to be done ([`Demand`]); a [`Ledger`] keeps what was promised, a [`Belief`] corrects what the machine was thought to carry by what it
 //! does carry.
 
+mod admission;
 mod belief;
 mod calibration;
 mod cost;
 mod ledger;
 mod prices;
 mod report;
+mod saving;
+mod shedding;
 mod spare;
 
+pub use admission::{Admission, Found, Rules, Running, Seen, Shed};
 pub use belief::{Belief, Pressure};
 pub use calibration::Calibration;
 pub use cost::{Demand, Profile, Work};
 pub use ledger::{Full, Lease, Ledger, Phase, Priority, Threshold};
 pub use prices::{Device, Encoder, Machine, Prices, Software};
 pub use report::{Leased, Level, Levels, State, TTL_MS, Units, leased};
+pub use saving::{Saving, Way, steps};
+pub use shedding::{Room, Shedder, Step};
 pub use spare::Spare;
 
 /// What can run out.
@@ -101,6 +107,18 @@ impl Amounts {
     pub const fn with(mut self, dimension: Dimension, amount: u64) -> Self {
         self.0[dimension.index()] = amount;
         self
+    }
+
+    /// What is left of it without `other`.
+    #[must_use]
+    pub fn minus(self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].saturating_sub(other.0[i])))
+    }
+
+    /// The smaller one in each dimension.
+    #[must_use]
+    pub fn least(self, other: &Self) -> Self {
+        Self(std::array::from_fn(|i| self.0[i].min(other.0[i])))
     }
 
     /// Both together.

@@ -18,7 +18,11 @@ impl Spare {
     pub const UNLIMITED: Self = Self {
         free: [None; DIMENSIONS],
         behind: None,
-        prices: Prices { encoder: Encoder::None, software: Software { encoded: 1, decoded: 1, scaled: 1 } },
+        prices: Prices {
+            encoder: Encoder::None,
+            software: Software { encoded: 1, decoded: 1, scaled: 1 },
+            brief: Software { encoded: 1, decoded: 1, scaled: 1 },
+        },
     };
 
     /// Beside the other streams of a ledger.
@@ -43,7 +47,7 @@ impl Spare {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::logic::capacity::{Budget, Lease, Phase, Priority, Profile, Work};
+    use crate::logic::capacity::{Budget, Lease, Phase, Pressure, Priority, Profile, Work};
     use crate::logic::ladder::Size;
 
     /// One that passes on 6000 kbit/s.
@@ -65,7 +69,8 @@ mod tests {
         assert_eq!(fits(&ledger, 6071), Err(Dimension::Network));
         for second in 0..6 {
             let used = ledger.used();
-            ledger.belief_mut().look(true, std::time::Duration::from_secs(second), Dimension::Cpu, &used, Some(1000), 850);
+            let budget = *ledger.budget();
+            ledger.belief_mut().look(Some(900), std::time::Duration::from_secs(second), &Pressure::default(), &used, &budget);
         }
         assert_eq!(fits(&ledger, 100), Err(Dimension::Cpu), "streams fall behind");
         assert_eq!(Spare::UNLIMITED.fits(&Demand { source_kbps: u32::MAX, ..demand() }), Ok(()));

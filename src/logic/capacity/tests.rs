@@ -37,6 +37,7 @@ fn a10g() -> Machine {
 const DENSE: Prices = Prices {
     encoder: Encoder::Nvidia(Class::Dense),
     software: Software { encoded: 128_000, decoded: 503_000, scaled: 432_000 },
+    brief: Software { encoded: 201_000, decoded: 503_000, scaled: 432_000 },
 };
 
 fn lease(cost: Amounts) -> Lease {
@@ -93,7 +94,7 @@ fn sources_of_sixty_pictures_run_out_of_decoders_first() {
 #[test]
 fn a_machine_without_a_gpu_takes_what_its_cores_encode() {
     let machine = Machine { cpu_milli: Some(8000), memory_mib: Some(30_000), ..Machine::default() };
-    let prices = |preset| Prices { encoder: Encoder::Software, software: Software::assumed(preset) };
+    let prices = |preset| Prices::assumed(Encoder::Software, preset);
     let streams = |preset| {
         let cost = work(Size::ANY).of(&Profile::REFERENCE).cost(&prices(preset));
         fill(&mut Ledger::new(machine.budget(|_| false)), cost)
@@ -112,7 +113,7 @@ fn a_machine_without_a_gpu_takes_what_its_cores_encode() {
 fn doubling_a_price_halves_the_room() {
     let cost = |encoded| {
         let software = Software { encoded, decoded: u64::MAX / 2000, scaled: u64::MAX / 2000 };
-        work(Size::ANY).of(&Profile::REFERENCE).cost(&Prices { encoder: Encoder::Software, software })
+        work(Size::ANY).of(&Profile::REFERENCE).cost(&Prices { encoder: Encoder::Software, software, brief: software })
     };
     let ledger = Ledger::new(Budget::unlimited().with(Dimension::Cpu, 64_000));
     let room = |encoded| ledger.room(&cost(encoded), Threshold::Commit).0;
@@ -158,16 +159,19 @@ fn a_lease_that_cannot_grow_stays_as_it_was() {
 
 const CPU: Dimension = Dimension::Cpu;
 
+/// Where nobody can tell how busy the machine is.
+fn look_at(ledger: &mut Ledger, slow: bool, now: Duration) -> Option<Dimension> {
+    let (used, budget) = (ledger.used(), *ledger.budget());
+    ledger.belief_mut().look(slow.then_some(1000), now, &Pressure::default(), &used, &budget)
+}
+
 /// One stream of 100 after the other on a machine that was said to have 1000 and carries `truth`: each time that more are promised, all are slow.
 #[test]
 fn streams_that_fall_behind_lower_what_is_believed_until_nothing_more_is_taken() {
     let cost = Amounts::default().with(CPU, 100);
     let mut ledger = Ledger::new(Budget::unlimited().with(CPU, 1000));
     (0..5).for_each(|n| ledger.reserve(&id(n), lease(cost)).unwrap());
-    let look = |ledger: &mut Ledger, slow, second| {
-        let (used, total, limit) = (ledger.used(), ledger.budget().total(CPU), ledger.budget().limit(CPU));
-        ledger.belief_mut().look(slow, Duration::from_secs(second), CPU, &used, total, limit)
-    };
+    let look = |ledger: &mut Ledger, slow, second| look_at(ledger, slow, Duration::from_secs(second));
     for second in 0..5 {
         assert_eq!(look(&mut ledger, true, second), None, "{second}");
     }
@@ -213,8 +217,7 @@ fn while_streams_fall_behind_nobody_else_is_taken() {
     let mut ledger = Ledger::new(Budget::unlimited().with(CPU, 1000));
     ledger.reserve(&id(0), lease(cost)).unwrap();
     let look = |ledger: &mut Ledger, slow, second| {
-        let used = ledger.used();
-        ledger.belief_mut().look(slow, Duration::from_secs(second), CPU, &used, Some(1000), 850);
+        look_at(ledger, slow, Duration::from_secs(second));
         ledger.room(&cost, Threshold::Reserve)
     };
     assert_eq!((0..5).map(|s| look(&mut ledger, true, s).0).min(), Some(88));
@@ -228,8 +231,10 @@ fn while_streams_fall_behind_nobody_else_is_taken() {
 fn a_busy_moment_changes_nothing() {
     let mut belief = Belief::default();
     let used = Amounts::default().with(CPU, 500);
+    let budget = Budget::unlimited().with(CPU, 1000);
     for second in 0..1000 {
-        belief.look(second % 5 != 4, Duration::from_secs(second), CPU, &used, Some(1000), 850);
+        let slow = (second % 5 != 4).then_some(900);
+        belief.look(slow, Duration::from_secs(second), &Pressure::default(), &used, &budget);
     }
     assert!(!belief.is_measured());
 }
@@ -347,8 +352,7 @@ proptest! {
                 Step::Live(n) => ledger.is_live(&id(n)),
                 Step::Release(n) => ledger.release(&id(n)),
                 Step::Look(slow) => {
-                    let used = ledger.used();
-                    ledger.belief_mut().look(slow, now, CPU, &used, budget.total(CPU), budget.limit(CPU));
+                    look_at(&mut ledger, slow, now);
                     prop_assert!((250..=1000).contains(&ledger.belief().permille(CPU)));
                 }
             }

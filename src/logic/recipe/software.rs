@@ -52,7 +52,8 @@ impl Preset {
         }
     }
 
-    pub(super) fn word(self) -> &'static str {
+    /// x264's name.
+    pub(crate) fn word(self) -> &'static str {
         Self::NAMES.iter().find(|(p, _)| *p == self).map_or("veryfast", |(_, name)| name)
     }
 }

@@ -4,7 +4,7 @@
 use std::time::Duration;
 
 use super::{Now, Output, Role, Stream};
-use crate::logic::capacity::{Demand, Spare};
+use crate::logic::capacity::{Demand, Saving, Spare};
 use crate::logic::ladder::{self, Rung, Size};
 use crate::logic::model::{Coding, VideoFormat};
 use crate::logic::obstacle::Obstacle;
@@ -94,6 +94,42 @@ impl Stream {
         self.spare = spare;
     }
 
+    /// What the stream goes without from the source's next key frame on, so that the machine carries it and others. Its playlists go on (rules.md 1 and 2).
+    pub fn save(&mut self, saving: Saving) {
+        if saving == self.saving {
+            return;
+        }
+        let more = saving > self.saving;
+        self.saving = saving;
+        let words = saving.words();
+        if more {
+            self.warn(format!("the machine is busy: the stream goes on {words}"));
+        } else {
+            self.note(format!("the machine has room again: the stream goes on {words}"));
+        }
+        if self.decision.is_some() && !self.planned.is_empty() {
+            self.timeline.request_run(saving != self.saved);
+        }
+    }
+
+    /// What it goes without.
+    pub fn saving(&self) -> Saving {
+        self.saving
+    }
+
+    /// Keeps what is planned for a source, and gives what of it is made.
+    pub(super) fn without_saved(&mut self, planned: Vec<Rung>) -> Vec<Rung> {
+        self.planned = planned;
+        self.saved = self.saving;
+        self.saving.rungs(&self.planned)
+    }
+
+    /// Gives tracks the rungs of the running plan.
+    pub(super) fn number_rungs(&mut self) {
+        let rungs = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
+        self.renumber_rungs(&rungs);
+    }
+
     /// Its rungs are decided, once for the session (rules.md 1).
     pub fn is_decided(&self) -> bool {
         self.decision.is_some()
@@ -124,15 +160,16 @@ impl Stream {
             passthrough,
             cpu_decode: self.setup.encoders.decodes_by_cpu(source),
             rungs,
+            brief: false,
         }
     }
 
-    /// What is done for the stream, once that is known; not while a slate is shown, whose cost is not the publisher's.
+    /// What is to be done for the stream when nothing is left out, once that is known; not while a slate is shown, whose cost is not the publisher's.
     pub fn demand(&self) -> Option<Demand> {
         let decision = self.decision.as_ref()?;
         let source = self.timeline.video_format().filter(|_| !self.is_slate())?;
         self.facts.video.bitrate()?;
-        let rungs = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
+        let rungs = if self.encoding.is_some() { self.planned.clone() } else { Vec::new() };
         Some(self.demand_of(source, decision.passthrough, rungs))
     }
 
@@ -160,8 +197,7 @@ impl Stream {
         let since = *self.shedding.good_since.get_or_insert(now.mono);
         if now.mono.saturating_sub(since) >= PROVEN {
             self.shedding = Shedding::default();
-            let rungs = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
-            self.renumber_rungs(&rungs);
+            self.number_rungs();
             self.timeline.request_discontinuity();
             self.note("the encoder gives pictures again: its rungs are back".into());
         }

@@ -235,6 +235,7 @@ impl Stream {
             uplink_is_slow: self.watch.pace.uplink_is_slow(),
             worker_is_slow: self.watch.pace.worker_is_slow(),
             encoder_lag: self.watch.pace.encoder_lag(),
+            saving: self.saving,
             encoders_lost: self.watch.lost.recent(RECENT, now.mono),
             store_lag: self.watch.pace.store_lag(),
             store_away: self.queue.is_away(),

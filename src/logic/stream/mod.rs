@@ -27,13 +27,15 @@ use bytes::Bytes;
 pub use encoders::EncoderLimits;
 pub use health::Measured;
 pub use shelf::{HEARTBEAT, Put, Written};
-pub use status::{AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, Status, ThumbnailStatus, VideoInput};
+pub use status::{
+    AudioInput, EncoderClass, Input, LoudnessInput, Playback, RungStatus, ShedStatus, Status, ThumbnailStatus, VideoInput,
+};
 pub use thumbnails::{Dropped, Picture, UPLOAD_DEADLINE};
 
-use super::capacity::{Dimension, Spare};
+use super::capacity::{Dimension, Saving, Spare};
 use super::dating::Dating;
 use super::encoding::{Command, Encoding, MAX_SLACK};
-use super::facts::Facts;
+use super::facts::{Facts, Meter};
 use super::ladder::{self, Ladder, Rung};
 use super::lifecycle::{Grace, Lifecycle};
 use super::model::{
@@ -193,6 +195,12 @@ pub struct Stream {
     watch: health::Watch,
     /// What the stream may take of the machine.
     spare: Spare,
+    /// What it goes without, so that the machine carries all streams.
+    saving: Saving,
+    /// What the encoders that run were started without.
+    saved: Saving,
+    /// The rungs of this source when nothing is left out.
+    planned: Vec<Rung>,
     /// The source is not passed through, and for want of this no rung of its size is encoded either.
     top_left_out: Option<Dimension>,
     lifecycle: Lifecycle,
@@ -252,6 +260,9 @@ impl Stream {
             metadata: Metadata::default(),
             watch: health::Watch::default(),
             spare: Spare::UNLIMITED,
+            saving: Saving::NONE,
+            saved: Saving::NONE,
+            planned: Vec::new(),
             top_left_out: None,
             lifecycle: Lifecycle::new(setup.grace),
             pause: Pause::None,
@@ -652,6 +663,7 @@ impl Stream {
                 rungs.extend(self.last_resort(&format));
             }
         }
+        let rungs = self.without_saved(rungs);
         self.run_from = None;
         let deadline = self.setup.output_deadline;
         let encoding = self.encoding.get_or_insert_with(|| Encoding::new(format.clone(), rungs.clone()).within(deadline));
@@ -672,9 +684,11 @@ impl Stream {
 
     fn start_run(&mut self, format: VideoFormat, rungs: Vec<Rung>, now: Now) {
         self.renumber_rungs(&rungs);
+        // What the encoders before gave says nothing of how fast these are.
+        self.tracks.iter_mut().filter(|t| matches!(t.role, Role::Rung(_))).for_each(|t| t.meter = Meter::default());
         let thumbnail = self.thumbnail_of(&format);
         if let Some(e) = &mut self.encoding {
-            e.replan(format, rungs, thumbnail);
+            e.replan(format, rungs, thumbnail, self.saving.brief);
             e.start(now.mono);
         }
     }
@@ -693,10 +707,13 @@ impl Stream {
             self.outputs.push_back(Output::Refuse(reason));
             return;
         }
+        let rungs = self.without_saved(rungs);
         // What the parameter sets forbid is known from the first picture on: then the right plan runs already.
         let thumbnail = decision.video.as_ref().and_then(|video| self.thumbnail_of(video));
-        if let Some((video, e)) = decision.video.as_ref().zip(self.encoding.as_mut()).filter(|(_, e)| e.rungs() != rungs) {
-            e.replan(video.clone(), rungs, thumbnail);
+        let brief = self.saving.brief;
+        let other = |e: &Encoding| e.rungs() != rungs || e.is_brief() != brief;
+        if let Some((video, e)) = decision.video.as_ref().zip(self.encoding.as_mut()).filter(|(_, e)| other(e)) {
+            e.replan(video.clone(), rungs, thumbnail, brief);
             self.early.clear();
             self.early_formats.clear();
             let starts: Vec<MediaTime> = decision.cuts.iter().map(|c| c.start).collect();
@@ -716,6 +733,7 @@ impl Stream {
             },
         });
         self.build_tracks(&decision);
+        self.number_rungs();
         self.run_from = Some(0);
         if self.shedding.shed {
             self.begin_shed();

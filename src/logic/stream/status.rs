@@ -40,6 +40,10 @@ pub struct Status {
     /// It falls behind, and not by its publisher's doing.
     #[serde(skip)]
     pub behind: bool,
+    /// Media that its slowest encoder gives a second of what comes, thousandths.
+    #[serde(skip)]
+    pub speed: Option<u16>,
+    pub shed: ShedStatus,
     pub codec_pid: Option<u32>,
     pub codec_restarts: u64,
     /// The shell's.
@@ -67,6 +71,18 @@ impl EncoderClass {
     pub const fn of(choice: Choice) -> Self {
         Self { class: choice.class, reason: choice.why.code(), load_percent: choice.why.percent() }
     }
+}
+
+/// What the stream goes without.
+#[derive(Debug, Clone, Serialize)]
+#[allow(missing_docs, reason = "as below")]
+pub struct ShedStatus {
+    /// For metrics.
+    #[serde(skip)]
+    pub depth: i64,
+    pub step: &'static str,
+    pub words: String,
+    pub rungs: Vec<String>,
 }
 
 /// How far the store is behind.
@@ -234,6 +250,8 @@ impl Stream {
             measured,
             demand: self.demand(),
             behind: self.is_behind(),
+            speed: self.encoding_speed(),
+            shed: self.shed_status(),
             codec_pid,
             codec_restarts: self.encoding.as_ref().map_or(0, |e| e.deaths()),
             encoder_class: None,
@@ -263,12 +281,22 @@ impl Stream {
     /// It takes, or encodes, less than comes.
     fn is_behind(&self) -> bool {
         let pace = &self.watch.pace;
-        // What a slow publisher does not send cannot be encoded.
-        let comes = self.facts.video.speed_milli().unwrap_or(1000).min(1000);
-        let is_slow = |speed: u64| speed * 1000 < comes * pace::SLOW;
-        let encoded = self.tracks.iter().filter(|t| matches!(t.role, Role::Rung(_)));
-        let slow_rung = encoded.filter_map(|t| t.meter.speed_milli()).any(is_slow);
+        let slow_rung = self.encoding_speed().is_some_and(|speed| u64::from(speed) < pace::SLOW);
         self.lifecycle.is_live() && (slow_rung || pace.worker_is_slow() || pace.encoder_lag().is_some())
+    }
+
+    /// Of what comes, so many thousandths the slowest rung encodes.
+    fn encoding_speed(&self) -> Option<u16> {
+        // What a slow publisher does not send cannot be encoded.
+        let comes = self.facts.video.speed_milli().unwrap_or(1000).clamp(1, 1000);
+        let encoded = self.tracks.iter().filter(|t| matches!(t.role, Role::Rung(_)));
+        let slowest = encoded.filter_map(|t| t.meter.speed_milli()).min()?;
+        Some(u16::try_from(slowest.saturating_mul(1000) / comes).unwrap_or(u16::MAX))
+    }
+
+    fn shed_status(&self) -> ShedStatus {
+        let off = self.planned.iter().take(self.saving.rungs_off.into()).map(|r| r.name.to_string());
+        ShedStatus { depth: self.saving.depth(), step: self.saving.as_str(), words: self.saving.words(), rungs: off.collect() }
     }
 
     fn rung_status(&self, t: &super::tracks::TrackState) -> RungStatus {

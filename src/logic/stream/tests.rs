@@ -11,6 +11,7 @@ mod cues;
 mod paused;
 mod pictures;
 mod recorded;
+mod saved;
 mod sim;
 mod sounded;
 mod spared;

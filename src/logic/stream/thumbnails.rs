@@ -131,7 +131,8 @@ impl Stream {
 
     /// What is ordered of the encoders that begin now. The clip of a pause is nobody's picture.
     pub(super) fn thumbnail_of(&self, format: &VideoFormat) -> Option<Thumbnail> {
-        Thumbnail::of(&self.ladder_source(format), &self.setup.thumbnails).filter(|_| !self.is_slate())
+        Thumbnail::of(&self.ladder_source(format), &self.setup.thumbnails)
+            .filter(|_| !self.is_slate() && !self.saving.is_some())
     }
 
     pub(super) fn thumbnail_status(&self) -> ThumbnailStatus {

@@ -111,7 +111,8 @@ impl Stream {
 
     /// Rungs from the best to the lowest, audio last; set once per session (rules.md 1).
     pub(super) fn build_tracks(&mut self, decision: &Decision) {
-        let rungs: Vec<Rung> = self.encoding.as_ref().map(|e| e.rungs().to_vec()).unwrap_or_default();
+        // Those that are not made for now are in it: players ask for them once and for all.
+        let rungs = if self.encoding.is_some() { self.planned.clone() } else { Vec::new() };
         let mut tracks = Vec::new();
         if let (Some(video), true) = (&decision.video, decision.passthrough) {
             // rules.md 9. Of another coding than the rungs' it is in no order with them, and what was measured says most.

@@ -385,6 +385,10 @@ fn encoders(o: &Observed) -> Vec<Finding> {
         let text = format!("the codec process was lost {} times and was replaced", o.encoders_lost);
         out.push(finding(Code::EncoderLost, Severity::Warning, text).at(milli(o.encoders_lost), 0, "times"));
     }
+    if o.saving.is_some() {
+        let text = format!("the server is busy: viewers get the stream {}", o.saving.words());
+        out.push(finding(Code::Shed, Severity::Warning, text));
+    }
     out
 }
 

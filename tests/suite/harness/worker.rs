@@ -55,8 +55,8 @@ pub const FREE_PORTS: [&str; 6] = ["--rtmp", "127.0.0.1:0", "--http", "127.0.0.1
 pub const NO_SRT: [&str; 2] = ["--srt", ""];
 
 impl Worker {
-    /// With `--open`, x264's fastest sensible preset, and an end one second after an unpublish. Nobody is refused for want of room: other tests run on
-    /// the machine, and those that are about room say so by `capacity.admission=on`.
+    /// With `--open`, x264's fastest sensible preset, and an end one second after an unpublish. Nobody is refused or goes without anything for want of room: other tests run
+    /// on the machine, and those that are about room say so by `capacity.admission=on` and `capacity.shed`.
     pub fn start(flags: &[&str]) -> Self {
         Self::start_with(&[&["--open", "--set", "reconnect_grace=1"], flags].concat(), &[])
     }
@@ -90,7 +90,7 @@ impl Worker {
         }
         command.arg("--store").arg(format!("folder:{}", folder.path().join("store").display()));
         command.arg("--state-dir").arg(folder.path().join("state")).args(["--set", "software.preset=superfast"]);
-        command.args(["--set", "capacity.admission=off"]).args(flags);
+        command.args(["--set", "capacity.admission=off", "--set", "capacity.shed=off"]).args(flags);
         // Whoever runs the tests may have settings of his own.
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("WEIR_")) {
             command.env_remove(name);

@@ -41,6 +41,8 @@ enum Act {
     Lookahead(u8),
     /// It gives one picture in so many ms at the most.
     Slow(u16),
+    /// So many encoded rungs are left out, at half the rate, by another preset with other parameter sets.
+    Save(u8, bool, bool),
     /// It sends a picture that it was not given.
     Lie(i64, bool),
     /// The store answers after so many ms.
@@ -108,6 +110,7 @@ struct Codec {
     next: u64,
     /// Another level in the parameter sets.
     other: bool,
+    brief: bool,
     starts: usize,
     /// Its audio, if it has any, is encoded, or only measured.
     encodes: Option<bool>,
@@ -249,11 +252,11 @@ impl Sim {
     fn command(&mut self, command: Command) {
         let c = &mut self.codec;
         match command {
-            Command::Start { rungs, .. } => {
+            Command::Start { rungs, brief, .. } => {
                 // A new process takes a while.
                 let kept =
                     Codec { lookahead: c.lookahead, slow: c.slow, other: c.other, starts: c.starts + 1, ..Codec::default() };
-                *c = Codec { rungs, running: true, ready: self.ms + 300, ..kept };
+                *c = Codec { rungs, brief, running: true, ready: self.ms + 300, ..kept };
             }
             Command::Feed { unit, cut } => {
                 if c.running {
@@ -308,7 +311,7 @@ impl Sim {
             c.next = self.ms + c.slow;
             let configured = std::mem::replace(&mut c.configured, true);
             let mut record = RECORD_720P30.to_vec();
-            record[3] = if c.other { 0x20 } else { record[3] };
+            record[3] = if c.other != c.brief { 0x20 } else { record[3] };
             c.since_kept = if idr { 0 } else { c.since_kept + 1 };
             let rungs: Vec<bool> = c.rungs.iter().map(|r| !r.halved || c.since_kept.is_multiple_of(2)).collect();
             let starts = c.starts;
@@ -519,6 +522,10 @@ impl Sim {
             Act::Down(down) => {
                 self.store.down = down;
                 self.reader.lenient |= down;
+            }
+            Act::Save(rungs_off, half_rate, brief) => {
+                self.stream.save(Saving { rungs_off, half_rate, brief });
+                self.outputs();
             }
             Act::Refuse(n) => self.store.refuse = n,
             Act::Full(n) => self.store.full = n,

@@ -10,7 +10,7 @@ const OBS: u64 = 8320;
 fn cores(milli: u64) -> Spare {
     let ledger = Ledger::new(Budget::unlimited().with(Dimension::Cpu, milli));
     let software = Software { encoded: 100_000, decoded: 500_000, scaled: 500_000 };
-    Spare::new(&ledger, &"demo".parse().unwrap(), &Prices { encoder: capacity::Encoder::Software, software })
+    Spare::new(&ledger, &"demo".parse().unwrap(), &Prices { encoder: capacity::Encoder::Software, software, brief: software })
 }
 
 fn published(spare: Spare, long_gop: LongGop) -> World {

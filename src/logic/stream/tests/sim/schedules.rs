@@ -43,6 +43,7 @@ fn act() -> impl Strategy<Value = Act> {
         1 => Just(Act::Hang),
         1 => (0u8..60).prop_map(Act::Lookahead),
         1 => (0u16..400).prop_map(Act::Slow),
+        3 => (0u8..3, any::<bool>(), any::<bool>()).prop_map(|(off, half, brief)| Act::Save(off, half, brief)),
         1 => (prop_oneof![-1000i64..10_000_000, any::<i64>()], any::<bool>()).prop_map(|(pts, idr)| Act::Lie(pts, idr)),
     ];
     let store = prop_oneof![
