@@ -11,6 +11,7 @@ pub mod drift;
 pub mod encoder_choice;
 pub mod encoding;
 pub mod facts;
+pub mod fleet;
 pub mod gpu;
 pub mod journal;
 pub mod ladder;
