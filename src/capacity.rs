@@ -180,6 +180,11 @@ impl Capacity {
         self.state().admission.pressure()
     }
 
+    /// When running streams were looked at last, by the worker's clock; zero before the first time.
+    pub fn looked(&self) -> Duration {
+        self.state().admission.looked()
+    }
+
     /// What software encoding takes here of what was assumed, thousandths.
     pub fn calibration(&self) -> u16 {
         self.state().admission.calibration()

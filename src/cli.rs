@@ -71,6 +71,8 @@ pub enum Verb {
     /// Measure this machine.
     #[command(subcommand)]
     Bench(BenchVerb),
+    /// What becomes of a fleet's streams when crowds come and nodes or a region go, in virtual time and by this program's own admission.
+    Simulate(crate::simulate::Arguments),
 }
 
 #[derive(Debug, Args)]

@@ -1,6 +1,7 @@
 //! One typed configuration: defaults < file < `WEIR_*` environment < flags. An unknown key is an error that names the nearest known one.
 
 mod capacity;
+mod report;
 mod sources;
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use ipnet::IpNet;
 use serde::{Deserialize, Serialize};
 
 pub use capacity::{Admission, CapacitySettings, Limit};
+pub use report::{AgonesSetting, ReportSettings};
 pub use sources::{Setting, environment, load, merge};
 
 use crate::ingest::auth::{BanSettings, WebhookSettings};
@@ -143,6 +145,8 @@ pub struct Config {
     pub gpu: Gpu,
     /// What the machine is counted to have.
     pub capacity: CapacitySettings,
+    /// Whom the worker tells what it can take.
+    pub report: ReportSettings,
     /// The RTMP listener's limits.
     pub limits: Limits,
     /// How the SRT listener is.
@@ -444,6 +448,7 @@ impl Default for Config {
             codec: Codec::default(),
             gpu: Gpu::default(),
             capacity: CapacitySettings::default(),
+            report: ReportSettings::default(),
             limits: Limits::default(),
             srt_listener: SrtListener::default(),
             pathway: Vec::new(),
@@ -549,6 +554,7 @@ impl Config {
         self.webhook.check().map_err(Error::Value)?;
         self.bans.check().map_err(Error::Value)?;
         self.capacity.check().map_err(Error::Value)?;
+        self.report.check().map_err(Error::Value)?;
         self.pathways().map(drop).map_err(|e| Error::Value(e.to_string()))
     }
 

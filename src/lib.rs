@@ -25,6 +25,7 @@ pub mod janitor;
 pub mod link;
 pub mod logic;
 pub mod manifests;
+pub mod outbound;
 pub mod push;
 pub mod reaper;
 pub mod recording;

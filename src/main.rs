@@ -8,6 +8,7 @@ mod driver;
 mod machine;
 mod probe;
 mod run;
+mod simulate;
 
 use std::io::IsTerminal as _;
 use std::process::ExitCode;
@@ -80,9 +81,10 @@ fn main() -> ExitCode {
         Some(Verb::Push { to, size, fps, gop, kbps, seconds }) => run::push(&to, &size, fps, gop, kbps, seconds),
         Some(Verb::Key(arguments)) => run::key(arguments),
         Some(Verb::Bench(BenchVerb::Gpu(arguments))) => bench::gpu(&arguments),
+        Some(Verb::Simulate(arguments)) => simulate::simulate(&arguments),
         Some(Verb::Bucket(verb)) => bucket_verbs::bucket_verb(verb),
         None => {
-            eprintln!("weir: say what to do: run, check, probe, push, key, bucket, bench (or --help)");
+            eprintln!("weir: say what to do: run, check, probe, push, key, bucket, bench, simulate (or --help)");
             return ExitCode::from(exit::CONFIGURATION);
         }
     };

@@ -28,6 +28,9 @@ use weir::logic::placement;
 use weir::logic::slate::Clip;
 use weir::push;
 use weir::replication::Replication;
+use weir::report::agones::Agones;
+use weir::report::capacity::{facts, report};
+use weir::report::heartbeat::{self, Heartbeat};
 use weir::report::http::{self, VERSION};
 use weir::secret::Secret;
 use weir::session::Context;
@@ -73,6 +76,7 @@ pub fn check(settings: &Settings) -> Result<(), Fatal> {
         pair.check(weir::clock::wall()).map_err(|e| Fatal::new(exit::CONFIGURATION, e))?;
         println!("rtmps: certificate {pair}");
     }
+    reporting(&config)?;
     println!("configuration is right");
     Ok(())
 }
@@ -291,6 +295,16 @@ fn open_slate(config: &Config) -> Result<Option<Arc<Clip>>, Fatal> {
     clip.map(|clip| Some(Arc::new(clip))).map_err(|e| Fatal::new(exit::CONFIGURATION, e))
 }
 
+/// Whom the worker tells of itself: a scheduler and Agones' sidecar, where there are such.
+fn reporting(config: &Config) -> Result<(Option<Heartbeat>, Option<Agones>), Fatal> {
+    let wrong = |e: anyhow::Error| Fatal::new(exit::CONFIGURATION, e);
+    let heartbeat = Heartbeat::new(&config.report, std::env::var(heartbeat::SECRET).ok()).map_err(|e| wrong(e.into()))?;
+    let port = config.report.agones.port(std::env::var("AGONES_SDK_HTTP_PORT").ok().as_deref());
+    let port = port.map_err(|e| wrong(anyhow!("report.agones: {e}")))?;
+    let agones = port.map(Agones::new).transpose().map_err(|e| wrong(e.into()))?;
+    Ok((heartbeat, agones))
+}
+
 /// The worker's own spool, with what dead workers left beside it.
 fn open_spool(config: &Config) -> Result<Option<Arc<Spool>>, Fatal> {
     let s = &config.spool;
@@ -373,6 +387,8 @@ async fn serve(
     let Found { ladder, ladders, encoder, gpu, capacity } = found;
     let clock = Clock::start();
     let tls = open_tls(&config)?;
+    let (heartbeat, agones) = reporting(&config)?;
+    let agones = agones.map(Arc::new);
     let rtmp_listener = bind("RTMP", config.rtmp).await?;
     let rtmps_listener = match config.rtmps().map_err(|e| Fatal::new(exit::CONFIGURATION, e))? {
         Some((address, _)) => {
@@ -491,6 +507,14 @@ async fn serve(
     tokio::spawn(Arc::clone(&worker).reap());
     tokio::spawn(Arc::clone(&worker).follow_devices());
     tokio::spawn(Arc::clone(&worker).count_costs());
+    if let Some(heartbeat) = heartbeat {
+        let worker = Arc::clone(&worker);
+        tokio::spawn(async move { heartbeat.beat(|| report(&worker).text(), &worker.told.heartbeats).await });
+    }
+    if let Some(agones) = agones.clone() {
+        let worker = Arc::clone(&worker);
+        tokio::spawn(async move { agones.follow(|| facts(&worker), clock, &worker.told.agones).await });
+    }
     if let Some(replication) = replication {
         tokio::spawn(replication.follow(Arc::clone(&worker.context.store)));
     }
@@ -528,6 +552,9 @@ async fn serve(
         let _ = tokio::time::timeout(last_words, futures_util::future::join_all(serving.iter_mut())).await;
     }
     serving.iter().for_each(tokio::task::JoinHandle::abort);
+    if let Some(agones) = agones {
+        agones.shut_down().await;
+    }
     if drained {
         tracing::info!("stopped");
         Ok(())

@@ -32,6 +32,7 @@ use crate::logic::stream::{Setup, Status};
 use crate::logic::time::{MediaTime, UnixMillis};
 use crate::logic::timeline::Policy;
 use crate::reaper::{self, Reaper};
+use crate::report::Told;
 use crate::session::{self, Claim, Context, Control, Drain, Opening, Publisher};
 use crate::store::Store;
 
@@ -74,6 +75,8 @@ pub struct Worker {
     pub srt: Option<Arc<srt::Stats>>,
     /// Why two workers on this store are not kept apart, if they are not.
     pub unfenced: Option<String>,
+    /// How those fare whom it tells of itself.
+    pub told: Told,
     /// Who may publish.
     pub keys: Arc<auth::Keys>,
     pathways: Pathways,
@@ -184,6 +187,7 @@ impl Worker {
             tls: parts.tls,
             srt: parts.srt,
             unfenced: parts.unfenced,
+            told: Told::default(),
             config: parts.config,
             context: parts.context,
             sessions: Mutex::default(),

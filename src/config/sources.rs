@@ -118,7 +118,14 @@ pub fn environment(variables: impl Iterator<Item = (String, String)>) -> Vec<Set
             // The names of our build and test variables.
             (!matches!(
                 key.as_str(),
-                "log" | "commit" | "update_golden" | "codec_parent" | "srt_parent" | "signing_key" | "pass_environment"
+                "log"
+                    | "commit"
+                    | "update_golden"
+                    | "codec_parent"
+                    | "srt_parent"
+                    | "signing_key"
+                    | "report_secret"
+                    | "pass_environment"
             ))
             .then_some(Setting { origin: name, key, text })
         })

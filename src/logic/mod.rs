@@ -1,6 +1,7 @@
 //! Every decision about media, playlists and processes, as pure machines: no tokio, GStreamer, object store, files, environment,
 //! clock or logging in here. `now` is an argument; what happened is a return value.
 
+pub mod agones;
 pub mod allowance;
 pub mod audio;
 pub mod backoff;
@@ -11,7 +12,9 @@ pub mod drift;
 pub mod encoder_choice;
 pub mod encoding;
 pub mod facts;
+pub mod fleet;
 pub mod gpu;
+pub mod heartbeat;
 pub mod journal;
 pub mod ladder;
 pub mod lifecycle;

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 use axum::extract::State;
 use axum::http::{StatusCode, header};
@@ -12,6 +13,7 @@ use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
+use serde::Serialize;
 use serde_json::{Value, json};
 
 use super::http::VERSION;
@@ -19,6 +21,7 @@ use super::metrics::{counter, gauge};
 use crate::capacity::Capacity;
 use crate::config::Config;
 use crate::gpu::Watcher;
+use crate::logic::agones::Facts;
 use crate::logic::capacity::{self, Levels, TTL_MS};
 use crate::worker::Worker;
 
@@ -28,8 +31,24 @@ const FORM: u32 = 1;
 /// Counts the reports of this process, so that a reader can drop one that comes late.
 static SEQUENCE: AtomicU64 = AtomicU64::new(0);
 
+/// A report as it is written: its version comes first, so that a reader knows what follows.
+#[derive(Debug, Serialize)]
+pub struct Report {
+    v: u32,
+    #[serde(flatten)]
+    rest: Value,
+}
+
+impl Report {
+    /// As it is sent.
+    pub fn text(&self) -> String {
+        // Texts and numbers always have a form in JSON.
+        serde_json::to_string(self).unwrap_or_default()
+    }
+}
+
 /// The report. `boot` and `seq` tell a late one from a new one, `ttl_ms` says for how long it holds.
-pub fn report(worker: &Worker) -> Value {
+pub fn report(worker: &Worker) -> Report {
     let c = &worker.config;
     let levels = worker.levels();
     let state = state(worker, &levels);
@@ -38,13 +57,14 @@ pub fn report(worker: &Worker) -> Value {
     let gpu: Vec<Value> = seen.iter().flat_map(|s| &s.reading.devices).map(device).collect();
     let spool = worker.context.spool.as_ref();
     let pressure = worker.capacity.pressure();
-    json!({
-        "v": FORM,
+    let now = worker.context.clock.now().mono;
+    let rest = json!({
         "worker": c.worker,
         "boot": worker.started_at,
         "seq": SEQUENCE.fetch_add(1, Ordering::Relaxed),
         "ts_ms": crate::clock::wall().0,
         "ttl_ms": TTL_MS,
+        "age_ms": millis(now.saturating_sub(worker.capacity.looked())),
         "region": c.region,
         "version": VERSION,
         "state": state,
@@ -62,11 +82,25 @@ pub fn report(worker: &Worker) -> Value {
             "cpu_stalled_pct": percent(pressure.stalled),
             "cpu_price_pct": percent(Some(worker.capacity.calibration())),
             "spool_bytes": spool.map(|s| s.bytes()),
+            "spool_oldest_ms": spool.and_then(|s| s.oldest()).map(millis),
             "store_healthy": worker.context.store.is_healthy(),
         },
         "streams": worker.capacity.leased(),
         "drain": worker.leaving().map(|l| json!({ "deadline_ms": l.until.0, "reason": l.reason })),
-    })
+    });
+    Report { v: FORM, rest }
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What Agones' sidecar is told, by the same numbers.
+pub fn facts(worker: &Worker) -> Facts {
+    let levels = worker.levels();
+    let streams = worker.capacity.leased().len();
+    let version = env!("CARGO_PKG_VERSION");
+    Facts::new(&levels, state(worker, &levels), streams, worker.config.region.as_str(), worker.encoder.name, version)
 }
 
 /// The same in a line, for the status page.

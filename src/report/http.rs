@@ -146,6 +146,7 @@ async fn scrape(State(worker): Shared) -> Response {
         codecs: worker.context.codecs.as_ref().map(Codecs::store),
         encoder: &worker.encoder,
         gpu: seen.as_ref(),
+        told: &worker.told,
     };
     match metrics::render(&sources) {
         Ok(text) => ([(header::CONTENT_TYPE, OPEN_METRICS)], text).into_response(),

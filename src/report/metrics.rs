@@ -10,6 +10,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::registry::Registry;
 
+use super::Told;
 use crate::capacity::Capacity;
 use crate::codecs;
 use crate::gpu::Seen;
@@ -111,6 +112,8 @@ pub struct Sources<'a> {
     pub encoder: &'a EncoderReport,
     /// The GPUs, where there are any.
     pub gpu: Option<&'a Seen>,
+    /// Whom the worker tells of itself.
+    pub told: &'a Told,
 }
 
 /// The whole page.
@@ -118,8 +121,22 @@ pub struct Sources<'a> {
 /// # Errors
 /// What formatting into a text gives: nothing.
 pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
-    let &Sources { statuses, rtmp, tls, srt, keys, store, spool, capacity, ref levels, replication, ref codecs, encoder, gpu } =
-        sources;
+    let &Sources {
+        statuses,
+        rtmp,
+        tls,
+        srt,
+        keys,
+        store,
+        spool,
+        capacity,
+        ref levels,
+        replication,
+        ref codecs,
+        encoder,
+        gpu,
+        told,
+    } = sources;
     let mut registry = Registry::with_prefix("weir");
     streams(&mut registry, statuses);
     health(&mut registry, statuses);
@@ -136,6 +153,8 @@ pub fn render(sources: &Sources<'_>) -> Result<String, std::fmt::Error> {
         warm(&mut registry, codecs);
     }
     super::capacity::metrics(&mut registry, capacity, levels.clone());
+    told.heartbeats.metrics(&mut registry);
+    told.agones.metrics(&mut registry);
     listener(&mut registry, rtmp);
     if let Some(tls) = tls {
         handshakes(&mut registry, tls);
@@ -443,6 +462,7 @@ mod tests {
             codecs: Some(codecs::Store { ready: 2, hits: 3, devices, ..Default::default() }),
             encoder: &EncoderReport::ladder_is_none(),
             gpu: None,
+            told: &Told::default(),
         };
         let text = render(&sources).unwrap();
         assert!(text.contains("weir_streams 0") && text.ends_with("# EOF\n"), "{text}");

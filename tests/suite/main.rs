@@ -19,6 +19,8 @@ mod gpu;
 #[cfg(feature = "gst")]
 mod harness;
 #[cfg(feature = "gst")]
+mod heartbeats;
+#[cfg(feature = "gst")]
 mod hostile;
 #[cfg(feature = "gst")]
 mod http;

@@ -3,9 +3,26 @@
 use std::path::PathBuf;
 
 use crate::blame::Blame;
+use crate::secret::Secret;
 
 /// Longest file of keys, 16 MiB: about 100,000 entries, above one region's streams by two orders.
 pub(super) const MAX_FILE: u64 = 16 << 20;
+
+/// Shortest secret that signs messages, bytes: 128 bits, if they are random.
+pub const MIN_SECRET: usize = 16;
+
+/// Reads a file with nothing but a secret, which nobody else may read. `what` says which file: `webhook secret`.
+///
+/// # Errors
+/// [`Error`]: unreadable, open to others, or shorter than [`MIN_SECRET`].
+pub fn read_secret(what: &'static str, path: &std::path::Path) -> Result<Secret, Error> {
+    let text = Text::read(what, path)?;
+    text.must_be_private()?;
+    match text.text.trim() {
+        short if short.len() < MIN_SECRET => Err(Error::Short { what, path: text.path.clone(), bytes: short.len() }),
+        secret => Ok(Secret::new(secret)),
+    }
+}
 
 /// Never holds a key, a passphrase or a digest. `what` says which file: `keys file`.
 #[derive(Debug, thiserror::Error)]
@@ -51,6 +68,16 @@ pub enum Error {
         line: usize,
         /// What the parser says, without the line's text: it might hold a key.
         message: String,
+    },
+    /// A secret that is too short to be one.
+    #[error("{what} {}: a secret of {bytes} bytes is too short, at least {MIN_SECRET}", path.display())]
+    Short {
+        /// Which.
+        what: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// Its length, without white space around it.
+        bytes: usize,
     },
     /// An entry that is not as it must be.
     #[error("{what} {}, entry {entry} ({of}): {fault}", path.display())]

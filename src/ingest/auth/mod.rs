@@ -22,7 +22,7 @@ use tokio::signal::unix::Signal;
 use crate::clock::{Clock, wall};
 
 pub use self::bans::{BanSettings, Banned, Bans};
-pub use self::error::Error;
+pub use self::error::{Error, MIN_SECRET, read_secret};
 pub use self::file::{Hashed, entry, sha256_hex};
 pub use self::judge::{Asked, Denied, Granted, Known};
 pub use self::name::{BadName, Name, Signed};

@@ -249,6 +249,11 @@ impl Admission {
         leased(&self.ledger, &self.rules.work, &self.prices())
     }
 
+    /// When running streams were looked at last; zero before the first time.
+    pub fn looked(&self) -> Duration {
+        self.looked
+    }
+
     /// How busy the machine was at the last look.
     pub fn pressure(&self) -> Pressure {
         self.pressure

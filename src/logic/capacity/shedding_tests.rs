@@ -259,7 +259,7 @@ fn a_lost_device_sheds_at_once_what_the_others_do_not_carry() {
 #[test]
 fn who_has_the_machine_alone_goes_without_something_only_if_it_falls_behind() {
     let mut w = World::new(1, Shed::Admit);
-    w.truth = 300;
+    w.truth = 100;
     w.comes(0, demand(1080, 60, false), Priority::Normal).unwrap();
     w.run(20);
     assert!(w.steps.is_empty(), "thought to be too much, and fast enough: {:?}", w.steps);

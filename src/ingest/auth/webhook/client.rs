@@ -1,131 +1,45 @@
-//! One POST over HTTP or HTTPS. Follows no redirect and asks no proxy: a stream key goes where the operator said and nowhere else.
-
-use std::sync::Arc;
-use std::time::Duration;
+//! One POST to the control plane. A stream key goes where the operator said and nowhere else.
 
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::header::{CONTENT_TYPE, HeaderValue};
-use hyper::{Method, Request, StatusCode, Uri};
-use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
-use hyper_util::client::legacy::Client as Pool;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject as _;
-use rustls::{ClientConfig, RootCertStore};
 
 use super::message::MAX_ANSWER;
 use super::{Error, Failure, Outcome, WebhookSettings};
-
-/// A connection that nobody uses is closed after this: before most servers do, so that few questions meet one that is being closed.
-const IDLE: Duration = Duration::from_secs(15);
+use crate::outbound::{self, Target};
+use crate::secret::Secret;
 
 #[derive(Debug)]
-pub(super) struct Client {
-    pool: Pool<HttpsConnector<HttpConnector>, Full<Bytes>>,
-    uri: Uri,
-}
+pub(super) struct Client(outbound::Client);
 
 impl Client {
     pub(super) fn new(settings: &WebhookSettings) -> Result<Self, Error> {
-        // The address may hold a secret: it is never repeated.
-        let wrong = |text: &str| Error::Webhook(text.to_owned());
-        let uri: Uri = settings.url.parse().map_err(|_| wrong("url is no address"))?;
-        let host = uri.host().ok_or_else(|| wrong("url must be https://HOST/PATH"))?;
-        let is_secure = match uri.scheme_str() {
-            Some("https") => true,
-            Some("http") if settings.allow_http || is_loopback(host) => false,
-            Some("http") => {
-                return Err(wrong(
-                    "url is http:// to another machine, and would show stream keys to the network: set allow_http if that is meant",
-                ));
-            }
-            _ => return Err(wrong("url must be https://HOST/PATH")),
-        };
-        let mut http = HttpConnector::new();
-        http.enforce_http(false);
-        http.set_nodelay(true);
-        let tls = tls(settings, is_secure)?;
-        let connector = HttpsConnectorBuilder::new().with_tls_config(tls).https_or_http().enable_http1().wrap_connector(http);
-        let pool = Pool::builder(TokioExecutor::new()).pool_timer(TokioTimer::new()).pool_idle_timeout(IDLE).build(connector);
-        Ok(Self { pool, uri })
+        let WebhookSettings { url, ca_file, allow_http, .. } = settings;
+        let target = Target { url, ca_file, allow_http: *allow_http, shows: "stream keys" };
+        outbound::Client::new(&target).map(Self).map_err(|e| Error::Webhook(e.to_string()))
     }
 
     /// For the log.
     pub(super) fn host(&self) -> &str {
-        self.uri.host().unwrap_or_default()
+        self.0.host()
     }
 
     /// Sends a body, and reads the answer's.
-    pub(super) async fn post(&self, body: String, at: u64, signature: Option<String>) -> Result<Bytes, Failure> {
-        let connection = |text: String| Failure { outcome: Outcome::Connection, text };
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = self.uri.clone();
-        let headers = request.headers_mut();
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
-        headers.insert("weir-timestamp", HeaderValue::from(at));
-        if let Some(signature) = signature.and_then(|s| HeaderValue::from_str(&s).ok()) {
-            headers.insert("weir-signature", signature);
-        }
-        let answer = self.pool.request(request).await.map_err(|e| connection(causes(&e)))?;
-        if answer.status() != StatusCode::OK {
-            return Err(Failure {
-                outcome: Outcome::Status,
-                text: format!("status {} instead of 200", answer.status().as_u16()),
-            });
-        }
-        match Limited::new(answer.into_body(), MAX_ANSWER).collect().await {
-            Ok(body) => Ok(body.to_bytes()),
-            Err(e) if e.is::<LengthLimitError>() => {
-                Err(Failure { outcome: Outcome::Garbage, text: format!("answer of more than {MAX_ANSWER} bytes") })
-            }
-            Err(e) => Err(connection(format!("answer broke off: {e}"))),
-        }
+    pub(super) async fn post(&self, body: String, at: u64, secret: Option<&Secret>) -> Result<Bytes, Failure> {
+        let headers = outbound::signed(secret, at, &body);
+        self.0.post(headers, body, MAX_ANSWER).await.map_err(|failure| {
+            let outcome = match failure {
+                outbound::Failure::Connection(_) => Outcome::Connection,
+                outbound::Failure::Status(_) => Outcome::Status,
+                outbound::Failure::TooLong(_) => Outcome::Garbage,
+            };
+            Failure { outcome, text: failure.to_string() }
+        })
     }
-}
-
-fn is_loopback(host: &str) -> bool {
-    let bare = host.trim_start_matches('[').trim_end_matches(']');
-    host == "localhost" || bare.parse::<std::net::IpAddr>().is_ok_and(|a| a.is_loopback())
-}
-
-/// Whom the server's certificate must be vouched for by.
-fn tls(settings: &WebhookSettings, is_needed: bool) -> Result<ClientConfig, Error> {
-    let mut roots = RootCertStore::empty();
-    if !settings.ca_file.is_empty() {
-        let unreadable = |e: &dyn std::fmt::Display| Error::Webhook(format!("ca_file {}: {e}", settings.ca_file));
-        for certificate in CertificateDer::pem_file_iter(&settings.ca_file).map_err(|e| unreadable(&e))? {
-            roots.add(certificate.map_err(|e| unreadable(&e))?).map_err(|e| unreadable(&e))?;
-        }
-    } else if is_needed {
-        // Some of a system's certificates may be too old to be read.
-        let found = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(found.certs);
-    }
-    if is_needed && roots.is_empty() {
-        return Err(Error::Webhook("no certificate authority is known: install ca-certificates, or set ca_file".into()));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    let builder = builder.map_err(|e| Error::Webhook(e.to_string()))?;
-    Ok(builder.with_root_certificates(roots).with_no_client_auth())
-}
-
-/// An error and what caused it: hyper's own says "client error (Connect)".
-fn causes(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut next = error.source();
-    while let Some(cause) = next {
-        text = format!("{text}: {cause}");
-        next = cause.source();
-    }
-    text
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
     use super::*;
 
     fn open(url: &str) -> Result<String, String> {

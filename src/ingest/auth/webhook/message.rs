@@ -1,13 +1,10 @@
 //! The question and the answer as texts. Pure.
 
-use hmac::Mac as _;
 use serde::{Deserialize, Serialize};
 
 use super::{Denied, Granted, Verdict};
 use crate::ingest::auth::Asked;
 use crate::ingest::auth::file::{Terms, is_passphrase};
-use crate::ingest::auth::name::hex;
-use crate::ingest::auth::signed::hmac;
 use crate::logic::model::StreamId;
 use crate::secret::Secret;
 
@@ -43,12 +40,6 @@ pub(super) fn question(asked: &Asked, worker: &str, region: &str) -> String {
     };
     // Texts and numbers always have a form in JSON.
     serde_json::to_string(&body).unwrap_or_default()
-}
-
-/// `Weir-Signature`: over the time and the body, so that an old question cannot be sent again for a new one.
-pub(super) fn signature(secret: &Secret, at: u64, body: &str) -> String {
-    let mac = hmac(secret.expose().as_bytes(), &[at.to_string().as_bytes(), b".", body.as_bytes()]);
-    format!("v1={}", hex(&mac.finalize().into_bytes()))
 }
 
 /// A readable answer.
@@ -122,13 +113,6 @@ mod tests {
         };
         let want = r#"{"v":1,"key":"k\"1","app":"live","protocol":"srt","address":"192.0.2.7","port":4711,"worker":"w1","region":"eu"}"#;
         assert_eq!(question(&asked, "w1", "eu"), want);
-    }
-
-    /// The same by `printf '1790000000.{}' | openssl dgst -sha256 -hmac 0123456789abcdef`.
-    #[test]
-    fn the_signature_is_what_other_programs_make_of_time_and_body() {
-        let made = signature(&Secret::new("0123456789abcdef"), 1_790_000_000, "{}");
-        assert_eq!(made, "v1=3d02334942fff50e279f641c1b104ff5f49380d94ff307bb92b1e03f5aee6ff0");
     }
 
     #[test]

@@ -17,7 +17,7 @@ use futures_util::future::BoxFuture;
 use serde::{Deserialize, Serialize};
 use tokio::sync::{Semaphore, watch};
 
-use super::error::{Error, Text};
+use super::error::{Error, read_secret};
 use super::reload::{Looked, Reloaded};
 use super::{Answer, Asked, Denied, Granted, KeyStore, unix_seconds};
 use crate::clock::Clock;
@@ -107,9 +107,6 @@ const AGAIN: Duration = Duration::from_secs(MIN_TTL as u64);
 /// Questions that wait or run: several times the connections of a worker. More are refused at once.
 const MAX_WAITING: usize = 4096;
 
-/// Shortest secret, bytes: 128 bits, if they are random.
-const MIN_SECRET: usize = 16;
-
 /// What a question came to.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[repr(usize)]
@@ -173,17 +170,7 @@ struct Key(Secret);
 
 impl Key {
     fn read(path: &Path) -> Result<Self, Error> {
-        let text = Text::read("webhook secret", path)?;
-        text.must_be_private()?;
-        let secret = text.text.trim();
-        if secret.len() < MIN_SECRET {
-            return Err(Error::Webhook(format!(
-                "{}: a secret of {} bytes is too short, at least {MIN_SECRET}",
-                path.display(),
-                secret.len()
-            )));
-        }
-        Ok(Self(Secret::new(secret)))
+        read_secret("webhook secret", path).map(Self)
     }
 }
 
@@ -365,8 +352,8 @@ impl Inner {
         let _place = self.places.acquire().await;
         let body = message::question(asked, &self.worker, &self.region);
         let at = unix_seconds();
-        let signature = self.secret.as_ref().map(|key| message::signature(&key.current().0, at, &body));
-        let answer = self.client.post(body, at, signature).await?;
+        let key = self.secret.as_ref().map(Reloaded::current);
+        let answer = self.client.post(body, at, key.as_ref().map(|key| &key.0)).await?;
         message::read(&answer).map_err(|text| Failure { outcome: Outcome::Garbage, text })
     }
 }
