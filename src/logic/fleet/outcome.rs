@@ -66,6 +66,8 @@ pub struct Outcome {
     pub back: Vec<u64>,
     /// Of these times.
     pub rto: Option<Percentiles>,
+    /// Of the lost streams, those whose streamers wanted to stop before [`RTO`] was over and had not come back.
+    pub stopped: u32,
     /// Of the lost streams, those that were not back within [`RTO`].
     pub late_back: u32,
     /// Most rungs that were left out at a time, and rung-seconds.
@@ -94,7 +96,8 @@ impl Outcome {
     pub(super) fn finish(mut self) -> Self {
         self.rto = Percentiles::of(self.back.clone());
         let in_time = self.back.iter().filter(|&&t| t <= RTO).count();
-        self.late_back = self.lost.saturating_sub(u32::try_from(in_time).unwrap_or(u32::MAX));
+        let in_time = u32::try_from(in_time).unwrap_or(u32::MAX);
+        self.late_back = self.lost.saturating_sub(in_time).saturating_sub(self.stopped);
         self
     }
 
@@ -141,6 +144,8 @@ mod tests {
     fn who_never_came_back_is_not_back_in_time() {
         let outcome = Outcome { lost: 3, back: vec![RTO, RTO + 1], ..Outcome::default() }.finish();
         assert_eq!((outcome.late_back, outcome.holds_rto()), (2, false));
+        let stopped = Outcome { lost: 3, stopped: 1, back: vec![RTO, RTO + 1], ..Outcome::default() }.finish();
+        assert_eq!(stopped.late_back, 1, "he wanted nothing any more");
         assert!(Outcome { lost: 1, back: vec![RTO], ..Outcome::default() }.finish().holds_rto());
     }
 }

@@ -7,7 +7,7 @@ use super::outcome::{Outcome, Sample};
 use super::publisher::{Place, Publisher};
 use super::random::Random;
 use super::worker::{Worker, room_of_a_node, times};
-use super::{Arrivals, Event, HOUR, Kind, MINUTE, Plan, SECOND};
+use super::{Arrivals, Event, HOUR, Kind, MINUTE, Plan, RTO, SECOND};
 use crate::logic::capacity::{Amounts, DIMENSIONS, Demand};
 use crate::logic::model::StreamId;
 
@@ -325,6 +325,10 @@ impl<'a> Fleet<'a> {
         let p = &mut self.publishers[publisher];
         let place = std::mem::replace(&mut p.place, Place::Gone);
         p.turn += 1;
+        // Who gave up before has no stream to stop.
+        if place != Place::Gone && p.lost.take().is_some_and(|lost| self.now - lost <= RTO) {
+            self.out.stopped += 1;
+        }
         if let Place::At { worker, .. } = place {
             self.workers[worker].release(&self.ids[publisher]);
             self.set_shed(publisher, 0);
