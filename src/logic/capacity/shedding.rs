@@ -228,7 +228,7 @@ impl Shedder {
         let counts = behind.is_some() || ledger.leases().len() > 1;
         let mut steps = if counts { self.relieve(ledger, threshold, Who::ALL, now) } else { Vec::new() };
         if let (Some(dimension), true) = (behind, steps.is_empty()) {
-            // What nobody has numbers of runs out all the same.
+            // By the numbers there is enough: then they are wrong, or nobody has any.
             steps = self.one_down(ledger, dimension, now);
         }
         if behind.is_some() {
@@ -250,9 +250,7 @@ impl Shedder {
 
     /// One step of one stream, whatever the numbers say.
     fn one_down(&mut self, ledger: &mut Ledger, dimension: Dimension, now: Duration) -> Vec<Step> {
-        let unknown = ledger.budget().total(dimension).is_none();
-        let next = self.next_down(dimension, Who::ALL, now).filter(|_| unknown);
-        let Some((stream, level)) = next else { return Vec::new() };
+        let Some((stream, level)) = self.next_down(dimension, Who::ALL, now) else { return Vec::new() };
         let Some(line) = self.lines.get_mut(&stream) else { return Vec::new() };
         let from = line.saving();
         line.level = level;
@@ -310,8 +308,13 @@ fn carries(ledger: &Ledger, pressure: Pressure, dimension: Dimension, more: u64)
         _ => None,
     };
     let (Some(seen), Some(total)) = (seen, ledger.budget().total(dimension).filter(|&t| t > 0)) else { return true };
-    let more = u64::try_from(u128::from(more) * 1000 / u128::from(total)).unwrap_or(u64::MAX);
-    more.saturating_add(u64::from(seen)) <= u64::from(ledger.budget().limit(dimension))
+    let share =
+        |of: u64, all: u64, whole: u64| u64::try_from(u128::from(of) * u128::from(whole) / u128::from(all)).unwrap_or(u64::MAX);
+    let priced = share(more, total, 1000);
+    // Nobody but the streams works the engines of a device: what they take of them says what more of the same takes, whatever it is priced at.
+    let used = ledger.used().of(dimension);
+    let measured = if dimension == Dimension::Cpu || used == 0 { 0 } else { share(more, used, seen.into()) };
+    priced.max(measured).saturating_add(u64::from(seen)) <= u64::from(ledger.budget().limit(dimension))
 }
 
 #[cfg(test)]

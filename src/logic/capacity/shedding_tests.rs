@@ -268,6 +268,37 @@ fn who_has_the_machine_alone_goes_without_something_only_if_it_falls_behind() {
     assert!(!w.steps.is_empty());
 }
 
+/// A device that does a hundredth of what its table says: no number of ours tells it, its streams' speed and its engine's load do.
+#[test]
+fn a_device_slower_than_any_belief_sheds_step_by_step_and_gives_nothing_back_that_it_cannot_do() {
+    let dense = Prices { encoder: Encoder::Nvidia(Class::Dense), ..prices(Preset::Veryfast) };
+    let mut ledger = Ledger::new(super::super::Budget::unlimited().with(Dimension::Encode, 5_000_000));
+    let mut shedder = Shedder::default();
+    for n in 0..2 {
+        let steps = steps(&demand(1080, 30, true), &dense);
+        let lease = Lease { cost: steps[0].cost, phase: super::super::Phase::Live, priority: Priority::Normal };
+        ledger.reserve(&id(n), lease).unwrap();
+        shedder.describe(&id(n), steps, Priority::Normal);
+    }
+    // It does what one of the two streams takes, and no more.
+    let real = 184_200 * 10 / 9;
+    let mut taken = Vec::new();
+    for second in 1..3600 {
+        let used = ledger.used();
+        let load = used.of(Dimension::Encode) * 1000 / real;
+        let slow = (load > 1000).then(|| u16::try_from(1_000_000 / load).unwrap());
+        let seen = Pressure { cpu: Some(100), encode: Some(u16::try_from(load.min(1000)).unwrap()), ..Pressure::default() };
+        let now = Duration::from_secs(second);
+        let budget = *ledger.budget();
+        if !shedder.is_settling(now) {
+            ledger.belief_mut().look(slow, now, &seen, &used, &budget);
+        }
+        taken.extend(shedder.look(&mut ledger, seen, now).into_iter().map(|step| (second, step)));
+    }
+    assert!(ledger.used().of(Dimension::Encode) <= real);
+    assert!(taken.len() >= 2 && taken.iter().all(|(second, step)| *second < 60 && step.dimension.is_some()), "{taken:?}");
+}
+
 #[test]
 fn without_the_setting_nobody_goes_without() {
     let mut w = World::new(8, Shed::Off);
