@@ -100,30 +100,3 @@ fn an_encoder_is_slower_than_real_time() {
         assert_eq!(seen["anna"].tracks["src"].segments.iter().filter(|s| s.discontinuity).count(), 1);
     });
 }
-
-/// The encoder of a device does nine tenths of what two streams ask of it: one goes on without its encoded rung before either loses a segment, and has it back when the device
-/// is as fast as ever.
-#[test]
-fn a_device_that_is_too_slow_for_two_sheds_one_rung_and_gives_it_back() {
-    story("device-overloaded", || {
-        let _machine = beside_others();
-        let clip = Clip { seconds: 80, ..CLIP };
-        let mut stage = Stage::open(Double::start(), clip, &["--set", "capacity.shed=overload"]);
-        stage.two(2);
-        stage.double.set(Fault::EncodeTime { per_picture: Duration::from_millis(28) });
-        stage.measured("weir_stream_shed", "stream=\"bert\"", |step| step == 3);
-        stage.worker.logged("shed: the stream was whole, and goes on without its best encoded rung");
-        stage.double.clear();
-        stage.measured("weir_stream_shed", "stream=\"bert\"", |step| step == 0);
-        stage.measured("weir_shed_steps_total", "direction=\"back\"", |steps| steps == 1);
-        let rows = stage.worker.stream("bert").unwrap()["segments"].as_u64().unwrap();
-        stage.encoded("anna", rows + 3);
-        let seen = stage.finish();
-        untouched(&seen["anna"], &clip);
-        source_is_whole(&seen["bert"], &clip);
-        assert_eq!(gaps(&seen["bert"]), 0, "{:?}", own(&seen["bert"]));
-        let mut spells = own(&seen["bert"]);
-        spells.dedup();
-        assert_eq!(spells, [true, false, true], "{:?}", own(&seen["bert"]));
-    });
-}
